@@ -1,0 +1,53 @@
+"""Supervised Phoenix channel clients on trio.
+
+This is what an application imports. Processes alone are in :mod:`slipstream.otp`, the protocol
+without I/O in :mod:`slipstream.protocol`, an embedded server for tests in
+:mod:`slipstream.testing`, events to observe in :mod:`slipstream.telemetry`.
+"""
+
+from .client import (
+    ANY as ANY,
+    ClientRef as ClientRef,
+    Health as Health,
+    SlipstreamClient as SlipstreamClient,
+    Socket as Socket,
+    on_message as on_message,
+    open_socket as open_socket,
+)
+from .config import (
+    Config as Config,
+    ReconnectPolicy as ReconnectPolicy,
+    RejoinPolicy as RejoinPolicy,
+)
+from .errors import *  # noqa: F403 - the whole tree, as its __all__ says
+from .interfaces import (
+    Fatal as Fatal,
+    Hold as Hold,
+    Message as Message,
+    Retry as Retry,
+    Verdict as Verdict,
+)
+from .otp import (
+    Caller as Caller,
+    ChildSpec as ChildSpec,
+    Down as Down,
+    Exit as Exit,
+    GenServer as GenServer,
+    Ignore as Ignore,
+    NoReply as NoReply,
+    Pending as Pending,
+    Reply as Reply,
+    Request as Request,
+    ServerRef as ServerRef,
+    Stop as Stop,
+    Supervisor as Supervisor,
+    SupervisorRef as SupervisorRef,
+    Timeout as Timeout,
+    open_server as open_server,
+    open_supervisor as open_supervisor,
+    run as run,
+)
+from .protocol import ChannelReply as ChannelReply
+from .reasons import *  # noqa: F403 - all reasons, as its __all__ says
+
+__version__ = "0.1.0"

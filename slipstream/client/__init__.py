@@ -1,0 +1,24 @@
+"""What applications subclass: clients, their sockets, and scripts."""
+
+from ._awaiting import ANY, Messages
+from ._client import SlipstreamClient
+from ._health import Health
+from ._on_message import on_message
+from ._pushes import WhenUnjoined
+from ._ref import ClientRef
+from ._script import open_socket
+from ._server import ClientServer
+from ._socket import Socket
+
+__all__ = [
+    "ANY",
+    "ClientRef",
+    "ClientServer",
+    "Health",
+    "Messages",
+    "SlipstreamClient",
+    "Socket",
+    "WhenUnjoined",
+    "on_message",
+    "open_socket",
+]

@@ -1,0 +1,336 @@
+"""Awaiting inside a callback or a script: connect, join, leave, a reply, a message.
+
+A client's callbacks run one at a time, so nothing is handled while one of them waits. What these
+functions do instead: they look at what has been learnt, then take from the mailbox the first event
+that concerns them (the rest keeps its order), follow it, and look again. A *nudge* in the mailbox
+tells them that the link or a topic has changed in a way that may end the wait.
+"""
+
+import math
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import trio
+
+from slipstream.connection import (
+    ConnectionEnded,
+    ConnectionOpened,
+    Phase,
+    Waiter,
+)
+from slipstream.errors import (
+    AwaitTimeoutError,
+    ConfigError,
+    DisconnectedError,
+    JoinError,
+    LinkError,
+    LocalProtocolError,
+    NotJoinedError,
+    PushTimeoutError,
+    TopicClosedError,
+)
+from slipstream.interfaces import Message, Payload
+from slipstream.otp import wait_event
+from slipstream.protocol import (
+    ChannelReply,
+    PushFailed,
+    ReplyReceived,
+    TopicClosed,
+    TopicJoined,
+    TopicJoinFailed,
+    TopicLeft,
+)
+from slipstream.reasons import DisconnectReason
+
+from ._pushes import WhenUnjoined
+from ._topics import Topic, TopicStatus
+
+if TYPE_CHECKING:  # a cycle by nature: the server awaits through these, these act on the server
+    from ._server import ClientServer
+
+__all__ = ["ANY", "Messages", "matches"]
+
+
+class _Any:
+    """Fits everything."""
+
+    def __repr__(self) -> str:
+        return "ANY"
+
+
+ANY: Final = _Any()
+"""A pattern that fits everything."""
+
+
+def matches(pattern: Any, value: Any) -> bool:
+    """Tell whether *value* fits *pattern*.
+
+    A pattern is ``ANY``, a type, a predicate, a mapping whose entries *value* must have (and fit,
+    in turn), or a value to equal.
+    """
+    match pattern:
+        case _Any():
+            return True
+        case type():
+            return isinstance(value, pattern)
+        case Mapping():
+            return isinstance(value, Mapping) and all(
+                key in value and matches(part, value[key]) for key, part in pattern.items()
+            )
+        case _ if callable(pattern):
+            return bool(pattern(value))
+        case _:
+            return bool(pattern == value)
+
+
+def check_seconds(name: str, seconds: float | None) -> None:
+    """Refuse what is no duration.
+
+    Raises:
+        ConfigError: if *seconds* is neither ``None`` nor a number from 0.
+    """
+    given: Any = seconds
+    number = isinstance(given, int | float) and not isinstance(given, bool)
+    if given is not None and (not number or math.isnan(given) or given < 0):
+        raise ConfigError(f"{name} is {given!r}; accepted is a number of seconds from 0, or None")
+
+
+def _deadline(timeout: float | None) -> float:
+    check_seconds("timeout", timeout)
+    return math.inf if timeout is None else trio.current_time() + timeout
+
+
+async def await_connect(server: "ClientServer", timeout: float | None) -> None:
+    """Wait for the present or next attempt, and take its event out of the mailbox."""
+    server.check_owner("await_connect")
+    await _connected(server, timeout)
+    # The wire may be ahead of the mailbox: what was the last connection's is followed first.
+    opened = server.take(lambda item: isinstance(item, ConnectionOpened))
+    if opened is not None:
+        server.follow_opened(opened)
+
+
+async def _connected(server: "ClientServer", timeout: float | None) -> None:
+    link = server.link
+    deadline = _deadline(timeout)
+    link.decide()
+    seen = link.last_end
+    await trio.lowlevel.checkpoint()
+    while link.phase is not Phase.OPEN:
+        if link.last_end is not seen or link.fatal is not None:
+            raise link.error_of_end()
+        if not link.wanted:
+            raise DisconnectedError(
+                seen.reason if seen is not None else None,
+                "not connected, and no connection is asked for: call socket.connect",
+            )
+        if not await wait_event(link.changed, deadline=deadline):
+            raise AwaitTimeoutError("a connection", timeout or 0.0)
+
+
+async def await_disconnect(server: "ClientServer", timeout: float | None) -> DisconnectReason:
+    """Wait for the end of the connection, and take its event out of the mailbox."""
+    server.check_owner("await_disconnect")
+
+    def check() -> LinkError | None:
+        quiet = server.link.connection is None and server.applied_end == server.link.generation
+        return server.link.error_of_end() if quiet else None
+
+    try:
+        ended: ConnectionEnded = await server.next_item(
+            lambda item: isinstance(item, ConnectionEnded), check, timeout, "a disconnect"
+        )
+    except DisconnectedError as error:
+        if error.reason is None:
+            raise
+        return error.reason  # it had ended before, and that was handled
+    server.follow_ended(ended)
+    server.link.decide()
+    return ended.reason
+
+
+async def await_join(server: "ClientServer", name: str, timeout: float | None) -> Any:
+    """Wait until the join of *name* has ended."""
+    server.check_owner("await_join")
+    topic = _known(server, name)
+    deadline = _deadline(timeout)
+    failures = topic.failures
+    if server.link.phase is not Phase.OPEN and topic.status is not TopicStatus.CLOSED:
+        await _connected(server, timeout)
+    server.catch_up()
+    server.topics.flush(name)
+
+    def concerns(item: Any) -> bool:
+        return isinstance(item, TopicJoined | TopicJoinFailed | TopicClosed | TopicLeft) and (
+            item.topic == name
+        )
+
+    def check() -> LinkError | None:
+        if topic.status is TopicStatus.CLOSED or topic.failures > failures:
+            return JoinError(name, topic.reason)
+        return _lost(server)
+
+    while topic.status is not TopicStatus.JOINED:
+        left = None if timeout is None else max(0.0, deadline - trio.current_time())
+        item = await server.next_item(concerns, check, left, f"the join of {name!r}")
+        if item is not None and server.follow_topic(item) and isinstance(item, TopicJoined):
+            return topic.response
+        error = check()
+        if error is not None:
+            raise error
+    await trio.lowlevel.checkpoint()
+    return topic.response
+
+
+async def await_leave(server: "ClientServer", name: str, timeout: float | None) -> None:
+    """Wait until *name* has been left."""
+    server.check_owner("await_leave")
+    topic = _known(server, name)
+
+    def concerns(item: Any) -> bool:
+        return isinstance(item, TopicLeft) and item.topic == name
+
+    def check() -> LinkError | None:
+        if topic.status is TopicStatus.LEAVING:
+            return _lost(server)
+        return TopicClosedError(name)
+
+    if topic.status not in {TopicStatus.LEAVING, TopicStatus.CLOSED}:
+        await trio.lowlevel.checkpoint()
+        raise LocalProtocolError(f"nobody asked to leave {name!r}: call socket.leave first")
+    try:
+        item = await server.next_item(concerns, check, timeout, f"the leave of {name!r}")
+    except TopicClosedError:
+        return  # it has been left, and that was handled
+    server.follow_topic(item)
+
+
+async def await_reply(server: "ClientServer", ref: str, timeout: float | None) -> ChannelReply:
+    """Wait for the outcome of the push *ref*."""
+    server.check_owner("await_reply")
+    check_seconds("timeout", timeout)
+    seconds = server.push_timeout if timeout is None else timeout
+
+    def concerns(item: Any) -> bool:
+        return isinstance(item, ReplyReceived | PushFailed) and item.ref == ref
+
+    waiter = Waiter("", ref, seconds)
+    topic = server.topic_of_push(ref)
+    if topic is not None:
+        waiter.topic = topic
+    inbox = server.link.inbox
+    inbox.waiters[ref] = waiter
+    inbox.start_awaiting()
+    try:
+        lying = server.take(concerns)
+        if lying is not None:
+            inbox.settle(lying)
+        await wait_event(waiter.settled, deadline=trio.current_time() + seconds)
+    finally:
+        inbox.stop_awaiting()
+        if not waiter.settled.is_set():
+            server.pushes.abandon(ref)
+    if not waiter.settled.is_set():
+        raise PushTimeoutError(waiter.topic, f"push {ref}", seconds)
+    return waiter.outcome()
+
+
+async def request(
+    server: "ClientServer",
+    topic: str,
+    event: str,
+    payload: Payload,
+    timeout: float | None,
+    when_unjoined: WhenUnjoined,
+) -> ChannelReply:
+    """Push and wait for the reply; the reply overtakes what lies unread."""
+    seconds = server.push_timeout if timeout is None else timeout
+    waiter = Waiter(topic, event, seconds)
+    ref: str | None = None
+    inbox = server.link.inbox
+    inbox.start_awaiting()
+    try:
+        ref = await server.pushes.push(
+            topic,
+            event,
+            payload,
+            timeout=seconds,
+            when_unjoined=when_unjoined,
+            waiter=waiter,
+        )
+        await wait_event(waiter.settled)
+    finally:
+        inbox.stop_awaiting()
+        if ref is not None and not waiter.settled.is_set():
+            server.pushes.abandon(ref)
+    return waiter.outcome()
+
+
+async def await_message(
+    server: "ClientServer",
+    topic: Any,
+    event: Any,
+    payload: Any,
+    timeout: float | None,
+) -> Message:
+    """Take the oldest message that fits."""
+    server.check_owner("await_message")
+
+    def fits(item: Any) -> bool:
+        return (
+            type(item) is Message
+            and server.is_current(item)
+            and matches(topic, item.topic)
+            and matches(event, item.event)
+            and matches(payload, item.payload)
+        )
+
+    def check() -> LinkError | None:
+        if isinstance(topic, str):
+            known = server.topics.get(topic)
+            ended = known is None or server.has_ended(known)
+            if ended and server.link.phase is Phase.OPEN:
+                return TopicClosedError(topic, known.reason if known is not None else None)
+        return _lost(server)
+
+    what = f"a message {event!r} on {topic!r}"
+    message: Message = await server.next_item(fits, check, timeout, what)
+    return message
+
+
+def _known(server: "ClientServer", name: str) -> Topic:
+    topic = server.topics.get(name)
+    if topic is None:
+        raise NotJoinedError(name)
+    return topic
+
+
+def _lost(server: "ClientServer") -> LinkError | None:
+    return server.link.error_of_end() if server.link.phase is not Phase.OPEN else None
+
+
+class Messages:
+    """The messages of one topic, as a block that gives an iterator."""
+
+    def __init__(self, server: "ClientServer", topic: str) -> None:
+        self._server = server
+        self._topic = topic
+
+    async def __aenter__(self) -> Self:
+        _known(self._server, self._topic)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        return None
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        return self
+
+    async def __anext__(self) -> Message:
+        return await await_message(self._server, self._topic, ANY, ANY, None)

@@ -1,0 +1,208 @@
+"""What applications subclass."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Unpack
+
+from slipstream.config import Config
+from slipstream.interfaces import Payload
+from slipstream.otp import (
+    Caller,
+    ChildDefaults,
+    ChildKeywords,
+    ChildSpec,
+    Ignore,
+    NoReply,
+    Reply,
+    ServerRef,
+    Stop,
+    StopCause,
+    check_callbacks,
+    child_keywords,
+    start_of,
+)
+from slipstream.protocol import ChannelReply
+from slipstream.reasons import DisconnectReason, ExitReason, PushFailure, TopicCloseReason
+
+from ._on_message import Routes, collect_routes
+from ._socket import Socket
+
+if TYPE_CHECKING:  # a cycle by nature: a client class starts servers, a server drives a client
+    from ._server import ClientServer
+
+__all__ = ["SlipstreamClient"]
+
+logger: Final = logging.getLogger("slipstream.client")
+
+
+_CALLBACKS: Final = {
+    "init": "argument, socket",
+    "handle_connect": "socket",
+    "handle_disconnect": "reason, socket",
+    "handle_join": "topic, response, socket",
+    "handle_topic_close": "topic, reason, socket",
+    "handle_leave": "topic, socket",
+    "handle_message": "topic, event, payload, socket",
+    "handle_reply": "ref, reply, socket",
+    "handle_push_failed": "ref, reason, socket",
+    "handle_call": "request, caller, socket",
+    "handle_cast": "message, socket",
+    "handle_info": "message, socket",
+    "handle_continue": "argument, socket",
+    "terminate": "reason, socket",
+}
+
+
+class SlipstreamClient(ChildDefaults):
+    """A client of a Phoenix server: subclass it, and start it in a supervision tree.
+
+    All callbacks are optional, ``async``, and get the socket last. They run one at a time, and
+    return ``None``, ``NoReply(...)`` or ``Stop(reason)`` (``handle_call`` also ``Reply(value)``).
+    A ``LinkError`` that leaves a callback ends that callback only; any other exception is a crash:
+    ``terminate`` runs, the connection is closed, and the supervisor decides.
+
+    State lives on ``self``, which is made anew for each incarnation, or in ``socket.assigns``.
+
+    Class keywords are a class's defaults as a child: ``restart shutdown id name significant
+    start_timeout drain interrupt_after kill_grace backoff``. A client has 10 s to stop.
+    """
+
+    routes: ClassVar[Routes] = Routes([])
+    _server: "ClientServer"
+
+    def __init_subclass__(cls, **keywords: Unpack[ChildKeywords]) -> None:
+        super().__init_subclass__(**keywords)
+        cls.routes = collect_routes(cls)
+        check_callbacks(cls, async_callbacks=_CALLBACKS, own_names=cls.routes.methods)
+
+    @classmethod
+    def child_spec(
+        cls, argument: Config | str | Mapping[str, Any] | Any = None, **overrides: Any
+    ) -> ChildSpec:
+        """Give the child specification of this client, started with *argument*.
+
+        Raises:
+            ChildSpecError: if an override is unknown or wrong.
+        """
+        from ._server import ClientServer  # noqa: PLC0415 - a cycle by nature, see above
+
+        keywords = {"id": cls, "shutdown": 10.0, **child_keywords(cls), **overrides}
+        return ChildSpec(start=start_of(ClientServer, cls, argument), **keywords)
+
+    # Callbacks
+
+    async def init(self, argument: Any, socket: Socket, /) -> NoReply | Stop | Ignore | None:
+        """Prepare; by default, connect to *argument*: a ``Config``, a mapping or a URI.
+
+        The supervisor waits for it. Its ``LinkError`` is a start failure.
+        """
+        socket.connect(Config.of(argument))
+        return None
+
+    async def handle_connect(self, socket: Socket, /) -> NoReply | Stop | None:
+        """Note that the connection is open; join topics here. Wanted topics are rejoined after it."""
+        return None
+
+    async def handle_disconnect(
+        self, reason: DisconnectReason, socket: Socket, /
+    ) -> NoReply | Stop | None:
+        """Note that the connection ended, or an attempt failed; a reconnect follows by policy.
+
+        To override the policy: ``socket.disconnect()`` stays down, ``socket.connect(other)`` goes
+        elsewhere, ``socket.reconnect(after=seconds)`` sets the delay, ``Stop`` ends the client.
+        """
+        return None
+
+    async def handle_join(
+        self, topic: str, response: Any, socket: Socket, /
+    ) -> NoReply | Stop | None:
+        """Note that *topic* is joined; *response* is the payload of the server's reply."""
+        return None
+
+    async def handle_topic_close(
+        self, topic: str, reason: TopicCloseReason, socket: Socket, /
+    ) -> NoReply | Stop | None:
+        """Note that *topic* is not joined, or no longer; a rejoin follows by policy.
+
+        To override the policy: ``socket.leave(topic)`` stays away, ``socket.rejoin(topic)`` joins
+        at once.
+        """
+        return None
+
+    async def handle_leave(self, topic: str, socket: Socket, /) -> NoReply | Stop | None:
+        """Note that *topic* has been left, as the client asked."""
+        return None
+
+    async def handle_message(
+        self, topic: str, event: str, payload: Payload, socket: Socket, /
+    ) -> NoReply | Stop | None:
+        """Handle a message that no ``@on_message`` takes; by default it is ignored."""
+        return None
+
+    async def handle_reply(
+        self, ref: str, reply: ChannelReply, socket: Socket, /
+    ) -> NoReply | Stop | None:
+        """Handle the reply to the push *ref*."""
+        return None
+
+    async def handle_push_failed(
+        self, ref: str, reason: PushFailure, socket: Socket, /
+    ) -> NoReply | Stop | None:
+        """Note that the push *ref* came to nothing; by default a warning is logged."""
+        logger.warning("%s: push %s failed: %s", self.ref, ref, reason)
+        return None
+
+    async def handle_call(
+        self, request: Any, caller: Caller, socket: Socket, /
+    ) -> Reply | NoReply | Stop:
+        """Answer a call. A ``LinkError`` that leaves it is raised by the caller's ``call``."""
+        raise NotImplementedError(f"{type(self).__name__} has no handle_call for {request!r}")
+
+    async def handle_cast(self, message: Any, socket: Socket, /) -> NoReply | Stop | None:
+        """Handle a cast."""
+        raise NotImplementedError(f"{type(self).__name__} has no handle_cast for {message!r}")
+
+    async def handle_info(self, message: Any, socket: Socket, /) -> NoReply | Stop | None:
+        """Handle any other message; by default a warning is logged."""
+        logger.warning("%s got a message that it does not handle: %r", self.ref, message)
+        return None
+
+    async def handle_continue(self, argument: Any, socket: Socket, /) -> NoReply | Stop | None:
+        """Go on with what a result's ``continue_with`` named."""
+        raise NotImplementedError(f"{type(self).__name__} has no handle_continue for {argument!r}")
+
+    async def terminate(self, reason: ExitReason, socket: Socket, /) -> None:
+        """Clean up; the connection is still open, and is closed after it."""
+        return
+
+    # Inside
+
+    @property
+    def ref(self) -> ServerRef:
+        """The client's own reference."""
+        return self._server.ref
+
+    @property
+    def stop_cause(self) -> StopCause | None:
+        """Why the client is being stopped: ``"asked"``, ``"cancelled"`` or ``"failed"``."""
+        return self._server.stop_cause
+
+    def whereis(self, name: str) -> ServerRef | None:
+        """Find the process of that *name* in this tree."""
+        return self._server.whereis(name)
+
+    def cast(self, name: Any, message: Any) -> None:
+        """Send *message* to the ``handle_cast`` of a process, by name or reference."""
+        self._server.cast(name, message)
+
+    def monitor(self, ref: ServerRef) -> Any:
+        """Have ``handle_info`` told when *ref* ends, with a ``Down``."""
+        return self._server.monitor(ref)
+
+    def start_soon(self, function: Callable[..., Any], /, *args: Any) -> None:
+        """Run a helper task that lives and dies with this process; its crash is the process's."""
+        self._server.start_soon(function, *args)
+
+    def send_every(self, seconds: float, message: Any) -> Any:
+        """Send *message* to the own ``handle_info`` every so many *seconds*."""
+        return self._server.send_every(seconds, message)

@@ -1,0 +1,197 @@
+"""Pushes: each has a ref, waits for room only, and ends as it owes."""
+
+from collections import OrderedDict
+from functools import partial
+from typing import Literal, TypeAlias
+
+import attrs
+import trio
+
+from slipstream.connection import Phase, Waiter
+from slipstream.errors import DisconnectedError, LinkError, NotJoinedError, TopicClosedError
+from slipstream.interfaces import Message, Payload
+from slipstream.otp import wait_event
+from slipstream.protocol import PushFailed, PushMessage, TopicState, V2Serializer
+from slipstream.reasons import ConnectionLost, PushFailure, TopicCloseReason, TopicGone
+
+from ._topics import Alarm, Host, Topics, TopicStatus
+
+__all__ = ["Pushes", "WhenUnjoined"]
+
+WhenUnjoined: TypeAlias = Literal["fail", "queue", "raise"]
+"""What becomes of a push whose topic is known, but not joined just now."""
+
+
+@attrs.define(eq=False)
+class _Queued:
+    """A push that waits for its topic."""
+
+    topic: str
+    event: str
+    payload: Payload
+    timeout: float | None
+    waiter: Waiter | None
+    timer: Alarm | None = None
+
+
+class Pushes:
+    """The pushes of one client."""
+
+    def __init__(self, host: Host, topics: Topics) -> None:
+        self._host = host
+        self._topics = topics
+        self._queue: OrderedDict[str, _Queued] = OrderedDict()
+        self._room = trio.Event()
+
+    @property
+    def queued(self) -> int:
+        """How many pushes wait for their topic."""
+        return len(self._queue)
+
+    async def push(
+        self,
+        topic: str,
+        event: str,
+        payload: Payload,
+        *,
+        timeout: float | None,
+        when_unjoined: WhenUnjoined,
+        waiter: Waiter | None = None,
+    ) -> str:
+        """Queue one push whole, or not at all, and give its ref.
+
+        Waits for room in the outbox only; a checkpoint in any case. Safe to cancel.
+        """
+        link = self._host.link
+        while True:
+            known = self._topics.get(topic)
+            if known is None:
+                await trio.lowlevel.checkpoint()
+                raise NotJoinedError(topic)
+            connection = link.connection
+            joined = (
+                known.status is TopicStatus.JOINED
+                and known.generation == link.generation
+                and connection is not None
+                and connection.state(topic) is TopicState.JOINED
+            )
+            if not joined or connection is None:
+                await trio.lowlevel.checkpoint()
+                return await self._unjoined(topic, event, payload, timeout, when_unjoined, waiter)
+            await connection.wait_room()
+            # Nothing of this has to be true any more after a wait. What follows does not wait.
+            if connection is link.connection and connection.state(topic) is TopicState.JOINED:
+                try:
+                    sent = connection.command(PushMessage(topic, event, payload, timeout))
+                except DisconnectedError:
+                    return await self._unjoined(
+                        topic, event, payload, timeout, when_unjoined, waiter
+                    )
+                if waiter is not None:
+                    link.inbox.waiters[sent.ref] = waiter
+                return sent.ref
+
+    async def _unjoined(
+        self,
+        topic: str,
+        event: str,
+        payload: Payload,
+        timeout: float | None,
+        when_unjoined: WhenUnjoined,
+        waiter: Waiter | None,
+    ) -> str:
+        link = self._host.link
+        serializer = (link.config.serializer if link.config else None) or V2Serializer()
+        serializer.encode(Message(None, None, topic, event, payload))
+        if when_unjoined == "raise":
+            raise self._error(topic)
+        if when_unjoined == "queue" and link.config is not None:
+            known = self._topics.get(topic)
+            if known is not None and known.status not in {TopicStatus.CLOSED, TopicStatus.LEAVING}:
+                await self._room_in_queue(topic)
+                ref = next(link.refs)
+                queued = _Queued(topic, event, payload, timeout, waiter)
+                self._queue[ref] = queued
+                due = trio.current_time() + link.config.unjoined_ttl
+                queued.timer = self._host.call_at(due, partial(self._expired, ref))
+                return ref
+        ref = next(link.refs)
+        self._fail(ref, topic, waiter, self._failure())
+        return ref
+
+    async def _room_in_queue(self, topic: str) -> None:
+        config = self._host.link.config
+        while config is not None and len(self._queue) >= config.unjoined_limit:
+            match config.unjoined_overflow:
+                case "error":
+                    raise self._error(topic)
+                case "drop_oldest":
+                    if not self._queue:
+                        raise self._error(topic)
+                    self._expired(next(iter(self._queue)))
+                case "block":
+                    if self._room.is_set():
+                        self._room = trio.Event()
+                    await wait_event(self._room)
+
+    def joined(self, topic: str) -> None:
+        """Send what waited for *topic*, in order."""
+        link = self._host.link
+        for ref, queued in list(self._queue.items()):
+            if queued.topic != topic or link.connection is None:
+                continue
+            push = PushMessage(topic, queued.event, queued.payload, queued.timeout, ref)
+            try:
+                if link.connection.state(topic) is not TopicState.JOINED:
+                    return
+                link.connection.command(push)
+            except DisconnectedError:
+                return
+            self._take(ref)
+            if queued.waiter is not None:
+                link.inbox.waiters[ref] = queued.waiter
+
+    def topic_ended(self, topic: str, reason: TopicCloseReason | None) -> None:
+        """Fail what waited for *topic*, which is not wanted, or not to be had, any more."""
+        for ref, queued in list(self._queue.items()):
+            if queued.topic == topic:
+                self._take(ref)
+                if queued.waiter is not None:
+                    queued.waiter.fail(TopicClosedError(topic, reason))
+                else:
+                    self._fail(ref, topic, None, TopicGone())
+
+    def abandon(self, ref: str) -> None:
+        """Take back a push that still waits for its topic, or drop the outcome of one that went out."""
+        if ref in self._queue:
+            self._take(ref)
+        self._host.link.inbox.abandon(ref)
+
+    def _expired(self, ref: str) -> None:
+        queued = self._take(ref)
+        self._fail(ref, queued.topic, queued.waiter, self._failure())
+
+    def _take(self, ref: str) -> _Queued:
+        queued = self._queue.pop(ref)
+        if queued.timer is not None:
+            queued.timer.cancel()
+        self._room.set()
+        return queued
+
+    def _failure(self) -> PushFailure:
+        if self._host.link.phase is Phase.OPEN:
+            return TopicGone()
+        return ConnectionLost(written=False)
+
+    def _error(self, topic: str) -> LinkError:
+        if self._host.link.phase is Phase.OPEN:
+            known = self._topics.get(topic)
+            return TopicClosedError(topic, known.reason if known is not None else None)
+        ended = self._host.link.last_end
+        return DisconnectedError(ended.reason if ended is not None else None)
+
+    def _fail(self, ref: str, topic: str, waiter: Waiter | None, reason: PushFailure) -> None:
+        if waiter is not None:
+            waiter.fail(self._error(topic))
+        else:
+            self._host.post(PushFailed(ref, topic, reason))

@@ -1,0 +1,78 @@
+"""The reference to a client: a server reference that also knows about the link."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from slipstream.connection import Phase
+from slipstream.errors import AwaitTimeoutError, LinkError, ServerGoneError
+from slipstream.otp import ServerRef, process_of, wait_event
+from slipstream.reasons import NOPROC
+
+from ._health import Health
+
+if TYPE_CHECKING:  # a cycle by nature: the server names its ref's class
+    from ._server import ClientServer
+
+__all__ = ["ClientRef", "Raised"]
+
+
+@attrs.frozen
+class Raised:
+    """A ``LinkError`` that left ``handle_call``, on its way to the caller."""
+
+    error: LinkError
+
+
+class ClientRef(ServerRef):
+    """The address of a client, over all its incarnations."""
+
+    __slots__ = ()
+
+    async def call(self, request: Any, *, timeout: float | None = 5.0) -> Any:
+        """Call the client, as :meth:`ServerRef.call` does.
+
+        Raises:
+            LinkError: the one that ``handle_call`` left with.
+        """
+        value = await super().call(request, timeout=timeout)
+        if isinstance(value, Raised):
+            raise value.error
+        return value
+
+    async def wait_connected(self, timeout: float | None = None) -> None:
+        """Wait until the client's connection is open. Safe to cancel; works from any task.
+
+        It waits through failed attempts, for the policy makes new ones.
+
+        Raises:
+            AwaitTimeoutError: after *timeout* seconds; without one there is no limit.
+            ServerGoneError: if there is no such client any more.
+        """
+        deadline = math.inf if timeout is None else trio.current_time() + timeout
+        await trio.lowlevel.checkpoint()
+        while True:
+            server = self._server()
+            if server is None:
+                raise ServerGoneError(self, NOPROC)
+            if server.link.phase is Phase.OPEN:
+                return
+            if not await wait_event(server.link.changed, deadline=deadline):
+                raise AwaitTimeoutError(f"a connection of {self}", timeout or 0.0)
+
+    def health(self) -> Health:
+        """Take a snapshot of how the client's link is doing.
+
+        Raises:
+            ServerGoneError: if the client does not run just now.
+        """
+        server = self._server()
+        if server is None:
+            raise ServerGoneError(self, NOPROC)
+        return server.health()
+
+    def _server(self) -> "ClientServer | None":
+        process = process_of(self)
+        return process.server if process is not None else None

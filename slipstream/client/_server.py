@@ -1,0 +1,453 @@
+"""The process that drives a client: it follows the link's events and calls the callbacks."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import msgspec
+import trio
+
+from slipstream import telemetry
+from slipstream.config import Config
+from slipstream.connection import (
+    Connection,
+    ConnectionEnded,
+    ConnectionOpened,
+    Inbox,
+    Link,
+    Nudge,
+    Phase,
+    WaitsOverflowed,
+)
+from slipstream.errors import (
+    AwaitTimeoutError,
+    LinkError,
+    SupervisorGaveUpError,
+    WrongTaskError,
+)
+from slipstream.interfaces import Message
+from slipstream.otp import (
+    Caller,
+    Down,
+    GenServer,
+    Reply,
+    ServerRef,
+    Stop,
+    Supervisor,
+)
+from slipstream.protocol import (
+    PushFailed,
+    ReplyReceived,
+    TopicClosed,
+    TopicJoined,
+    TopicJoinFailed,
+    TopicLeft,
+)
+from slipstream.reasons import (
+    Crashed,
+    ExitReason,
+    TopicCloseReason,
+)
+
+from ._health import Health
+from ._pushes import Pushes
+from ._ref import ClientRef, Raised
+from ._socket import Socket
+from ._topics import Alarm, Topic, Topics, TopicStatus
+
+if TYPE_CHECKING:  # a cycle by nature: a client class starts servers, a server drives a client
+    from ._client import SlipstreamClient
+
+__all__ = ["ClientServer"]
+
+logger: Final = logging.getLogger("slipstream.client")
+
+_TOPIC_EVENTS = (TopicJoined, TopicJoinFailed, TopicClosed, TopicLeft)
+_INBOUND = (
+    Message,
+    ReplyReceived,
+    PushFailed,
+    *_TOPIC_EVENTS,
+    ConnectionOpened,
+    ConnectionEnded,
+    Nudge,
+)
+_CODE_BY_CAUSE: Final = {"asked": 1000, "cancelled": 1001, "failed": 1001}
+
+
+class ClientServer(GenServer, restart="permanent"):
+    """The process of one incarnation of a client."""
+
+    ref_class: ClassVar[type[ServerRef]] = ClientRef
+
+    async def init(self, client_class: "type[SlipstreamClient]", argument: Any, /) -> Any:
+        """Make the client and its socket, and call its ``init``."""
+        self._thread = threading.get_ident()
+        self.applied_end = 0
+        self.applied_open = 0
+        self.link = Link(Inbox(self._mail()))
+        self.topics = Topics(self)
+        self.pushes = Pushes(self, self.topics)
+        self.socket = Socket(self)
+        self.client = client_class()
+        self.client._server = self
+        self._connections: ServerRef | None = None
+        self._supervisor_monitor: Any = None
+        self._prepare()
+        return await self._call("init", argument, self.socket, raises=True)
+
+    def connect(self, config: Config) -> None:
+        """Want a connection with *config*; the connection supervisor starts with the first."""
+        self.link.connect(config)
+        if self._supervisor_monitor is None:
+            self._supervisor_monitor = False
+            self.start_soon(self._start_connections, config)
+
+    async def _start_connections(self, config: Config) -> None:
+        spec = Connection.child_spec(
+            self.link,
+            id="connection",
+            restart="permanent",
+            # The close handshake, a second for the end of TCP, and some for the process itself.
+            shutdown=config.close_timeout + 2.0,
+            backoff=_uncounted_unless_a_bug,
+        )
+        connections = await self.start_owned(
+            Supervisor.child_spec(
+                [spec],
+                id="connections",
+                max_restarts=config.max_restarts,
+                max_seconds=config.max_seconds,
+                shutdown=config.close_timeout + 3.0,
+            )
+        )
+        assert connections is not None  # noqa: S101 - a supervisor of given children ignores nothing
+        self._connections = connections
+        self._supervisor_monitor = self.monitor(connections)
+
+    # The GenServer's callbacks
+
+    async def handle_call(self, request: Any, caller: Caller, /) -> Any:
+        """Hand a call to the client. A ``LinkError`` is raised where the call was made."""
+        try:
+            return await self._call("handle_call", request, caller, self.socket, raises=True)
+        except LinkError as error:
+            return Reply(Raised(error))
+
+    async def handle_cast(self, message: Any, /) -> Any:
+        """Hand a cast to the client."""
+        return await self._call("handle_cast", message, self.socket)
+
+    async def handle_continue(self, argument: Any, /) -> Any:
+        """Hand a continue to the client."""
+        return await self._call("handle_continue", argument, self.socket)
+
+    async def handle_info(self, item: Any, /) -> Any:
+        """Follow an event of the link, or hand any other message to the client."""
+        if type(item) is Message:
+            self.link.inbox.taken()
+            return await self._message(item)
+        if isinstance(item, _INBOUND):
+            self.link.inbox.taken()
+        match item:
+            case TopicJoined() | TopicJoinFailed() | TopicClosed() | TopicLeft():
+                result = await self._topic_event(item)
+            case ReplyReceived(ref=ref, reply=reply):
+                result = await self._call("handle_reply", ref, reply, self.socket)
+            case PushFailed(ref=ref, reason=reason):
+                result = await self._call("handle_push_failed", ref, reason, self.socket)
+            case ConnectionOpened():
+                self.follow_opened(item, flush=False)
+                result = await self._call("handle_connect", self.socket)
+                self.topics.flush()
+            case ConnectionEnded():
+                self.follow_ended(item)
+                result = await self._call("handle_disconnect", item.reason, self.socket)
+                self.link.decide()
+            case Nudge() | WaitsOverflowed():
+                return None
+            case Down(monitor=monitor, reason=reason) if monitor is self._supervisor_monitor:
+                raise self._gave_up(reason)
+            case _:
+                result = await self._call("handle_info", item, self.socket)
+        return self._or_fatal(result)
+
+    async def terminate(self, reason: ExitReason, /) -> None:
+        """Let the client clean up; the connection is closed after it, whatever it does."""
+        crashed = isinstance(reason, Crashed)
+        cause = self.stop_cause or "asked"
+        self.link.close_code = (
+            1011 if crashed and self.link.fatal is None else _CODE_BY_CAUSE[cause]
+        )
+        await self._call("terminate", reason, self.socket)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process has ended."""
+        return self._process.done.fired
+
+    @property
+    def exit_reason(self) -> ExitReason | None:
+        """How the process ended, once it has."""
+        return self._process.exit_reason
+
+    # What topics and pushes need of their host
+
+    def call_at(self, when: float, function: Callable[[], None], /) -> Alarm:
+        """Call *function* at *when*, on trio's clock, unless the process has ended by then."""
+        return self._process.timers.at(when, lambda: None if self.ended else function())
+
+    def post(self, *events: Any) -> None:
+        """Let the client handle *events* as if the network had brought them."""
+        self.link.inbox.deliver(list(events), 0)
+
+    def topic_ended(self, topic: str, reason: TopicCloseReason | None) -> None:
+        """Fail what waits for *topic*."""
+        self.pushes.topic_ended(topic, reason)
+
+    # What awaiting needs
+
+    def check_thread(self) -> None:
+        """Refuse any other thread than trio's.
+
+        Raises:
+            WrongTaskError: in any other thread.
+        """
+        if threading.get_ident() != self._thread:
+            raise WrongTaskError(
+                f"the socket of {self.ref} is of a trio run in another thread: go through "
+                "trio.from_thread"
+            )
+
+    def check_owner(self, what: str) -> None:
+        """Refuse an await from any other task than the client's own.
+
+        Raises:
+            WrongTaskError: in any other task.
+        """
+        if trio.lowlevel.current_task() is not self._process.task:
+            raise WrongTaskError(
+                f"{what} belongs to the task that runs the callbacks of {self.ref}; elsewhere use "
+                "request, or a call to the client"
+            )
+
+    def take(self, matching: Callable[[Any], bool]) -> Any:
+        """Take the first event that is *matching* out of the mailbox, or give ``None``."""
+        found = self._mail().remove(matching, limit=1)
+        if not found:
+            return None
+        if isinstance(found[0], _INBOUND):
+            self.link.inbox.taken()
+        return found[0]
+
+    async def next_item(
+        self,
+        matching: Callable[[Any], bool],
+        check: Callable[[], LinkError | None],
+        timeout: float | None,
+        what: str,
+    ) -> Any:
+        """Take the first event that is *matching*; ask *check* at each change what ends the wait.
+
+        Gives ``None`` where a change ended no wait, but may have brought what is waited for.
+        """
+        inbox = self.link.inbox
+        inbox.start_awaiting()
+        try:
+            item = self.take(matching)
+            if item is not None:
+                await trio.lowlevel.checkpoint()
+                return item
+            error = check()
+            if error is not None:
+                await trio.lowlevel.checkpoint()
+                raise error
+            item = await self._receive(
+                lambda other: isinstance(other, Nudge | WaitsOverflowed) or matching(other), timeout
+            )
+        except AwaitTimeoutError as error:
+            raise AwaitTimeoutError(what, error.seconds) from None
+        finally:
+            inbox.stop_awaiting()
+        if isinstance(item, WaitsOverflowed):
+            raise item.error
+        inbox.taken()
+        return None if isinstance(item, Nudge) else item
+
+    def follow_opened(self, opened: ConnectionOpened, *, flush: bool = True) -> None:
+        """Follow the news that a connection is open."""
+        if opened.generation > self.applied_open:
+            self.catch_up()
+            self.applied_open = opened.generation
+        if flush:
+            self.topics.flush()
+
+    def follow_ended(self, ended: ConnectionEnded) -> None:
+        """Follow the news that a connection ended."""
+        if ended.generation > self.applied_end:
+            self.applied_end = ended.generation
+            self.topics.disconnected(ended)
+
+    def catch_up(self) -> None:
+        """Follow the end of the last connection, though it still lies in the mailbox."""
+        ended = self.link.last_end
+        if ended is not None:
+            self.follow_ended(ended)
+
+    def follow_topic(self, event: Any) -> bool:
+        """Follow an event of a topic; tell whether it was news."""
+        news = self.topics.apply(event)
+        if not news:
+            self.link.counters["stale"] += 1
+        elif isinstance(event, TopicJoined):
+            self.pushes.joined(event.topic)
+        return news
+
+    def is_current(self, message: Message) -> bool:
+        """Tell whether *message* belongs to the present join of its topic."""
+        topic = self.topics.get(message.topic)
+        if topic is None:
+            return False
+        if message.join_ref is None:
+            return topic.status is TopicStatus.JOINED
+        live = topic.status in {TopicStatus.JOINED, TopicStatus.LEAVING}
+        return live and message.join_ref == topic.join_ref
+
+    def has_ended(self, topic: Topic) -> bool:
+        """Tell whether no message of *topic* can come any more, as the wire stands."""
+        connection = self.link.connection
+        if topic.status in {TopicStatus.CLOSED, TopicStatus.WAITING}:
+            return True
+        return (
+            topic.status is TopicStatus.JOINED
+            and connection is not None
+            and connection.state(topic.name).name == "CLOSED"
+        )
+
+    def topic_of_push(self, ref: str) -> str | None:
+        """Give the topic that the push *ref* went to, where the wire still knows it."""
+        connection = self.link.connection
+        return connection.topic_of_push(ref) if connection is not None else None
+
+    @property
+    def push_timeout(self) -> float:
+        """How long a request waits for its reply, where nothing else is said."""
+        return self.link.config.push_timeout if self.link.config is not None else 10.0
+
+    def health(self) -> Health:
+        """Take a snapshot of how the link is doing."""
+        link, now = self.link, trio.current_time()
+        is_open = link.phase is Phase.OPEN
+        waiting = link.phase is Phase.WAITING and not link.undecided
+        return Health(
+            phase=link.phase.value,
+            connected=is_open,
+            uptime=now - link.opened_at if is_open else 0.0,
+            generation=link.generation,
+            attempt=link.attempt,
+            next_attempt_in=max(0.0, link.not_before - now) if waiting else None,
+            last_disconnect=link.last_end.reason if link.last_end is not None else None,
+            last_rtt=link.connection.last_rtt if link.connection is not None else None,
+            topics=self.socket.topics,
+            inbound=link.inbox.count,
+            queued_pushes=self.pushes.queued,
+            counters=dict(link.counters),
+        )
+
+    # Inside
+
+    def _prepare(self) -> None:
+        """Get ready for events; a script follows them in its own way."""
+
+    def _mail(self) -> Any:
+        return self.mailbox
+
+    async def _receive(self, matching: Callable[[Any], bool], timeout: float | None) -> Any:
+        return await self.receive(matching, timeout)
+
+    async def _message(self, message: Message) -> Any:
+        if not self.is_current(message):
+            self.link.counters["stale"] += 1
+            return None
+        client = self.client
+        route = client.routes.find(message.topic, message.event) if client.routes else None
+        if route is None:
+            return await self._call(
+                "handle_message", message.topic, message.event, message.payload, self.socket
+            )
+        payload = message.payload
+        if route.typed:
+            try:
+                payload = msgspec.convert(payload, route.payload)
+            except (msgspec.ValidationError, TypeError) as error:
+                logger.warning(
+                    "%s: the payload of %r on %r does not fit %s: %s",
+                    self.ref, message.event, message.topic, route.payload, error,
+                )  # fmt: skip
+                return await self._call(
+                    "handle_message", message.topic, message.event, message.payload, self.socket
+                )
+        names = (message.event, payload) if route.wants_event else (payload,)
+        return await self._call(route.method, message.topic, *names, self.socket)
+
+    async def _topic_event(self, event: Any) -> Any:
+        if not self.follow_topic(event):
+            return None
+        match event:
+            case TopicJoined(topic=topic, response=response):
+                return await self._call("handle_join", topic, response, self.socket)
+            case TopicLeft(topic=topic):
+                return await self._call("handle_leave", topic, self.socket)
+            case _:
+                return await self._call(
+                    "handle_topic_close", event.topic, event.reason, self.socket
+                )
+
+    async def _call(self, name: str, *args: Any, raises: bool = False) -> Any:
+        callback = getattr(self.client, name)
+        event = f"slipstream.client.{name}"
+        try:
+            if telemetry.attached(event):
+                with telemetry.span(event, clock=trio.current_time, client=str(self.ref)):
+                    return await callback(*args)
+            return await callback(*args)
+        except LinkError as error:
+            if raises:
+                raise
+            self._ended_by(name, error)
+        except BaseExceptionGroup as group:
+            links, rest = group.split(LinkError)
+            if rest is not None:
+                # Beside an Exit the Exit wins; beside a bug the bug is what is told.
+                raise (rest if links is not None else group) from None
+            if raises:
+                raise
+            self._ended_by(name, group)
+        return None
+
+    def _ended_by(self, name: str, error: BaseException) -> None:
+        logger.warning("%s: %s ended early: %s", self.ref, name, error)
+        self._execute("slipstream.client.link_error", callback=name, error=error)
+
+    def _gave_up(self, reason: ExitReason) -> SupervisorGaveUpError:
+        story = getattr(self._connections, "gave_up", None)
+        if isinstance(story, SupervisorGaveUpError):
+            return story
+        return SupervisorGaveUpError("the connection supervisor ended", reason=reason)
+
+    def _or_fatal(self, result: Any) -> Any:
+        if self.link.fatal is not None and not isinstance(result, Stop):
+            return Stop(Crashed(self.link.error_of_end()))
+        return result
+
+    def _execute(self, event: str, **metadata: Any) -> None:
+        if telemetry.attached(event):
+            telemetry.execute(event, client=str(self.ref), **metadata)
+
+
+def _uncounted_unless_a_bug(reason: ExitReason, _: int) -> float | None:
+    # The delay of a reconnect is waited for by the connection itself (Link.wait_turn), since a
+    # callback may still shorten, lengthen or cancel it; only a bug counts against max_restarts.
+    is_bug = isinstance(reason, Crashed) and not isinstance(reason.exception, LinkError)
+    return None if is_bug else 0.0

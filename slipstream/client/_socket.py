@@ -1,0 +1,297 @@
+"""The socket: a client's handle on its link, one an incarnation, always current."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from slipstream.config import Config
+from slipstream.connection import Phase
+from slipstream.errors import ConfigError, ServerGoneError
+from slipstream.interfaces import Message, Payload
+from slipstream.protocol import ChannelReply
+from slipstream.reasons import NOPROC, DisconnectReason
+
+from . import _awaiting as awaiting
+from ._awaiting import ANY
+from ._health import Health
+from ._pushes import WhenUnjoined
+from ._topics import TopicStatus
+
+if TYPE_CHECKING:  # a cycle by nature: the server makes the socket, the socket acts on the server
+    from ._server import ClientServer
+
+__all__ = ["Socket"]
+
+_UNCHANGED: Final[Any] = object()
+
+
+class Socket:
+    """A client's handle on its link.
+
+    Plain methods never block: they note what is wanted, and it is done as soon as it can be.
+    Async ones are safe to cancel. All of them raise ``ServerGoneError`` once the client's process
+    has ended, and ``WrongTaskError`` in a foreign thread.
+
+    Attributes:
+        assigns: a dict for whatever the client wants to keep; fresh in each incarnation.
+    """
+
+    def __init__(self, server: "ClientServer") -> None:
+        self._server = server
+        self.assigns: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        link = self._server.link
+        return f"<Socket {link.phase.value} {link.config!r}>"
+
+    # Views
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection is open."""
+        return self._server.link.phase is Phase.OPEN
+
+    @property
+    def config(self) -> Config | None:
+        """The configuration of the last ``connect``."""
+        return self._server.link.config
+
+    @property
+    def topics(self) -> Mapping[str, str]:
+        """Every topic that was asked for, with its status."""
+        return {topic.name: str(self._status(topic.name)) for topic in self._server.topics}
+
+    def joined(self, topic: str) -> bool:
+        """Tell whether *topic* is joined."""
+        return self._status(topic) is TopicStatus.JOINED
+
+    def join_status(self, topic: str) -> str | None:
+        """Tell what has become of *topic*.
+
+        ``None`` (never asked for), ``"requested"``, ``"joined"``, ``"leaving"``, ``"closed"`` or
+        ``"waiting"`` (for its rejoin).
+        """
+        status = self._status(topic)
+        return None if status is None else str(status)
+
+    def health(self) -> Health:
+        """Take a snapshot of how the link is doing."""
+        return self._server.health()
+
+    def _status(self, name: str) -> TopicStatus | None:
+        topic = self._server.topics.get(name)
+        if topic is None:
+            return None
+        lost = not self.connected or topic.generation != self._server.link.generation
+        if topic.status is TopicStatus.JOINED and lost:
+            return TopicStatus.WAITING  # the news has not been handled yet
+        return topic.status
+
+    # Plain actions
+
+    def connect(self, config: Config | str | Mapping[str, Any]) -> None:
+        """Want a connection with *config*: a URI, a mapping of options, or a ``Config``.
+
+        With the configuration that is in use already this changes nothing; with another one the
+        old connection is closed first.
+
+        Raises:
+            ConfigError: if the configuration is wrong.
+        """
+        self._live().connect(Config.of(config))
+
+    def reconnect(self, after: float | None = None) -> None:
+        """Want a connection again: *after* so many seconds, or at once.
+
+        An open connection, or one being opened, is left alone.
+
+        Raises:
+            ConfigError: if no configuration was ever given, or *after* is no duration.
+        """
+        server = self._live()
+        if server.link.config is None:
+            raise ConfigError("there is no configuration to reconnect with: call socket.connect")
+        given: Any = after
+        if given is not None and not (isinstance(given, int | float) and given >= 0):
+            raise ConfigError(
+                f"after is {after!r}; accepted is a number of seconds from 0, or None"
+            )
+        server.link.reconnect(after)
+
+    def disconnect(self) -> None:
+        """Want no connection: close it with 1000, or give up the attempt. Topics stay wanted."""
+        self._live().link.disconnect()
+
+    def join(self, topic: str, params: Any = None, *, rejoin: bool = True) -> None:
+        """Want *topic* joined, now and after each reconnect (unless *rejoin* is false).
+
+        *params* is a JSON value (by default ``{}``), or a sync or async function that gives one
+        and is called for every join. A topic that is joined, or asked for, is left as it is.
+
+        Raises:
+            EncodeError: if the topic or its params cannot be put on the wire.
+        """
+        self._live().topics.join(topic, {} if params is None else params, rejoin=rejoin)
+
+    def rejoin(self, topic: str, params: Any = _UNCHANGED) -> None:
+        """Join *topic* anew: with other *params*, or at once where it waits or is closed.
+
+        A topic that is joined is left alone unless *params* are given.
+
+        Raises:
+            NotJoinedError: if it was never asked for.
+        """
+        changed = params is not _UNCHANGED
+        self._live().topics.rejoin(topic, params if changed else None, changed=changed)
+
+    def leave(self, topic: str) -> None:
+        """Want *topic* no longer. Leaving twice is leaving once."""
+        self._live().topics.leave(topic)
+
+    # Async actions
+
+    async def push(
+        self,
+        topic: str,
+        event: str,
+        payload: Payload = None,
+        *,
+        timeout: float | None = None,
+        when_unjoined: WhenUnjoined = "fail",
+    ) -> str:
+        """Push *event* to *topic* and give the ref. Waits for room in the outbox only.
+
+        *payload* is a JSON value (by default ``{}``), or ``bytes``. Without a *timeout* the push
+        owes nothing: a reply, if one comes, goes to ``handle_reply``. With one (seconds, from the
+        moment it is written) it ends exactly once, in ``handle_reply`` or in
+        ``handle_push_failed``. *when_unjoined* says what becomes of it where the topic is not
+        joined just now. Safe to cancel: it is queued whole or not at all.
+
+        Raises:
+            NotJoinedError: if the topic was never asked for.
+            EncodeError: if the payload cannot be put on the wire.
+            DisconnectedError, TopicClosedError: with ``when_unjoined="raise"``.
+        """
+        server = self._live()
+        awaiting.check_seconds("timeout", timeout)
+        return await server.pushes.push(
+            topic,
+            event,
+            {} if payload is None else payload,
+            timeout=timeout,
+            when_unjoined=when_unjoined,
+        )
+
+    async def request(
+        self,
+        topic: str,
+        event: str,
+        payload: Payload = None,
+        *,
+        timeout: float | None = None,
+        when_unjoined: WhenUnjoined = "fail",
+    ) -> ChannelReply:
+        """Push *event* to *topic* and wait for the reply. From any task.
+
+        *timeout* is in seconds, by default ``Config.push_timeout``. When cancelled, a reply that
+        comes later is dropped and counted.
+
+        Raises:
+            PushTimeoutError: if no reply comes in time.
+            DisconnectedError: if the connection ends first, or there is none.
+            TopicClosedError: if the topic ends first, or is not joined.
+            NotJoinedError: if the topic was never asked for.
+            EncodeError: if the payload cannot be put on the wire.
+            InboundOverflowError: if too much lies unread before the reply.
+        """
+        server = self._live()
+        awaiting.check_seconds("timeout", timeout)
+        return await awaiting.request(
+            server, topic, event, {} if payload is None else payload, timeout, when_unjoined
+        )
+
+    # Awaiting, in the client's own task
+
+    async def await_connect(self, timeout: float | None = None) -> None:
+        """Wait until the connection is open; ``handle_connect`` is then not called.
+
+        Without a *timeout* (seconds): until the present or next attempt has ended.
+
+        Raises:
+            ConnectError, DisconnectedError: if that attempt fails, or none is wanted;
+                ``handle_disconnect`` is called all the same.
+            AwaitTimeoutError: after *timeout*.
+        """
+        await awaiting.await_connect(self._live(), timeout)
+
+    async def await_disconnect(self, timeout: float | None = None) -> DisconnectReason:
+        """Wait until the connection has ended, and give the reason; no ``handle_disconnect`` then.
+
+        Raises:
+            AwaitTimeoutError: after *timeout* seconds; without one there is no limit.
+        """
+        return await awaiting.await_disconnect(self._live(), timeout)
+
+    async def await_join(self, topic: str, timeout: float | None = None) -> Any:
+        """Wait until *topic* is joined, and give the server's response; no ``handle_join`` then.
+
+        Without a *timeout* (seconds): until the connection is there and the join has ended.
+
+        Raises:
+            JoinError: if the join came to nothing.
+            ConnectError, DisconnectedError: if there is no connection to join on.
+            NotJoinedError: if it was never asked for.
+            AwaitTimeoutError: after *timeout*.
+        """
+        return await awaiting.await_join(self._live(), topic, timeout)
+
+    async def await_leave(self, topic: str, timeout: float | None = None) -> None:
+        """Wait until *topic* has been left; ``handle_leave`` is then not called.
+
+        Raises:
+            AwaitTimeoutError: after *timeout* seconds; ``leave_timeout`` ends a leave in any case.
+        """
+        await awaiting.await_leave(self._live(), topic, timeout)
+
+    async def await_reply(self, ref: str, timeout: float | None = None) -> ChannelReply:
+        """Wait for the reply to the push *ref*; no ``handle_reply`` then.
+
+        *timeout* is in seconds, by default ``Config.push_timeout``.
+
+        Raises:
+            PushTimeoutError: if it does not come in time; a later one is dropped and counted.
+            DisconnectedError, TopicClosedError: if connection or topic end first.
+        """
+        return await awaiting.await_reply(self._live(), ref, timeout)
+
+    async def await_message(
+        self,
+        topic: Any = ANY,
+        event: Any = ANY,
+        payload: Any = ANY,
+        *,
+        timeout: float = 5.0,
+    ) -> Message:
+        """Wait for the oldest message that fits, and give it; no ``handle_message`` then.
+
+        *topic*, *event* and *payload* are values to equal, ``ANY``, types, predicates, or mappings
+        that the payload must contain. What does not fit stays where it is, in order.
+
+        Raises:
+            AwaitTimeoutError: after *timeout* seconds.
+            DisconnectedError, TopicClosedError: if connection or topic end first.
+        """
+        return await awaiting.await_message(self._live(), topic, event, payload, timeout)
+
+    def messages(self, topic: str) -> "awaiting.Messages":
+        """Iterate over the messages of *topic*, in a script: ``async with … as messages``.
+
+        The iteration ends with ``DisconnectedError`` or ``TopicClosedError``.
+        """
+        return awaiting.Messages(self._live(), topic)
+
+    def _live(self) -> "ClientServer":
+        server = self._server
+        if server.ended:
+            raise ServerGoneError(server.ref, server.exit_reason or NOPROC)
+        server.check_thread()
+        return server

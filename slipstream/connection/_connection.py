@@ -1,0 +1,341 @@
+"""The connection process: one WebSocket connection, from its attempt to its end.
+
+Two helper tasks do the work: one dials and then reads, one keeps the deadlines. Writing is done by
+the transport's own task. Commands of the client come as plain calls, since both processes run in
+one thread: check, change the state machine, queue the frame; nothing in between can be cancelled.
+"""
+
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NoReturn
+
+import trio
+
+from slipstream import telemetry
+from slipstream.config import Config
+from slipstream.errors import ConnectError, DisconnectedError, LinkError, ServerGoneError
+from slipstream.interfaces import Message, Transport
+from slipstream.otp import Exit, GenServer, NoReply, wait_event
+from slipstream.protocol import (
+    Command,
+    Event,
+    FrameDiscarded,
+    FrameUndecodable,
+    HeartbeatAcknowledged,
+    HeartbeatTimedOut,
+    Outgoing,
+    SocketMachine,
+    TopicState,
+    V2Serializer,
+)
+from slipstream.reasons import (
+    KILLED,
+    NORMAL,
+    ClosedByClient,
+    ClosedByServer,
+    ConnectFailed,
+    ConnectionCrashed,
+    ConsumerTooSlow,
+    Crashed,
+    DisconnectReason,
+    ExitReason,
+    HeartbeatTimeout,
+    TransportFailed,
+)
+from slipstream.transport import open_websocket_transport
+
+from ._link import Link
+from ._request import build_request
+
+__all__ = ["Connection"]
+
+
+class Connection(GenServer, restart="permanent"):
+    """The process that owns one connection. A new one is started for each attempt.
+
+    It exits ``NORMAL`` after a clean close, ``Crashed(ConnectError | DisconnectedError)`` after any
+    other loss (no bug, so no crash report), and as any process does where it has a bug. Whatever
+    happens, it tells the link of its end exactly once.
+    """
+
+    async def init(self, link: Link) -> NoReply:
+        """Take the *link*; the attempt is made after the start, since a start blocks a supervisor."""
+        self._link = link
+        self._machine: SocketMachine | None = None
+        self._transport: Transport | None = None
+        self._config: Config | None = None
+        self._attempt = trio.CancelScope()
+        self._why: DisconnectReason | None = None
+        self._failure: BaseException | None = None
+        self._queued = 0
+        self._room = trio.Event()
+        self._rearmed = trio.Event()
+        self._armed_for = -1.0
+        return NoReply(continue_with="run")
+
+    async def handle_continue(self, argument: Any, /) -> None:
+        """Start to wait for the turn of this connection."""
+        self.start_soon(self._run)
+
+    async def terminate(self, reason: ExitReason, /) -> None:
+        """Close in order, within ``close_timeout``; the code is the client's."""
+        self._attempt_only_cancel()
+        if self._transport is not None and self._transport.closed is None:
+            code = 1011 if isinstance(reason, Crashed) else self._link.close_code
+            await self._transport.close(code)
+
+    def reports_crash(self, reason: ExitReason, /) -> bool:
+        """Report bugs only: an outage is no crash."""
+        return not (isinstance(reason, Crashed) and isinstance(reason.exception, LinkError))
+
+    # What the client calls
+
+    def command(self, command: Command, /) -> Outgoing:
+        """Carry *command* out: change the state machine and queue the frame, or raise and do neither.
+
+        Raises:
+            DisconnectedError: if the connection is not open, or closing.
+            LocalProtocolError: if the state of the topic does not allow it.
+            EncodeError: if the payload cannot be put on the wire.
+        """
+        transport, machine = self._transport, self._machine
+        if transport is None or machine is None or transport.closed is not None:
+            raise DisconnectedError(transport.closed if transport is not None else None)
+        outgoing = machine.handle(command, trio.current_time())
+        self._send(outgoing)
+        return outgoing
+
+    async def wait_room(self) -> None:
+        """Wait until less than ``outbound_bytes`` is queued, or the connection ended. Safe to cancel."""
+        await trio.lowlevel.checkpoint()
+        while self._config is not None and self._queued >= self._config.outbound_bytes:
+            if self._room.is_set():
+                self._room = trio.Event()
+            await wait_event(self._room)
+
+    def hang_up(self, code: int, /) -> None:
+        """Close the connection, or give the attempt up. Does not wait."""
+        self._why = self._why or ClosedByClient()
+        if self._transport is None:
+            self._attempt.cancel()
+        else:
+            self.start_soon(self._transport.close, code)
+
+    def state(self, topic: str, /) -> TopicState:
+        """Tell the state of *topic* on the wire."""
+        return self._machine.state(topic) if self._machine is not None else TopicState.CLOSED
+
+    def topic_of_push(self, ref: str, /) -> str | None:
+        """Give the topic that the push *ref* went to, while it may still be answered."""
+        return self._machine.topic_of_push(ref) if self._machine is not None else None
+
+    @property
+    def last_rtt(self) -> float | None:
+        """Seconds between the last heartbeat and its answer."""
+        return self._machine.last_rtt if self._machine is not None else None
+
+    @property
+    def discarded(self) -> dict[str, int]:
+        """How many frames were discarded so far, by kind."""
+        return dict(self._machine.discarded) if self._machine is not None else {}
+
+    # The helper that dials and reads
+
+    async def _run(self) -> None:
+        link = self._link
+        config = self._config = await link.wait_turn()
+        link.begin(self)
+        reason: DisconnectReason | None = None
+        try:
+            with self._attempt:
+                reason = await self._connect_and_read(config)
+            if reason is None and self._attempt.cancelled_caught:
+                reason = ClosedByClient()
+        finally:
+            # Sync from here on: the client learns of every end, also of a bug's and of a kill's.
+            machine, self._machine, self._transport = self._machine, None, None
+            self._room.set()
+            events = machine.end() if machine is not None else []
+            reason = self._why or reason or ConnectionCrashed(self._failure_or(sys.exception()))
+            self._execute("slipstream.connection.disconnect", reason=reason)
+            link.ended(reason, list(events))
+        raise self._exit_for(reason)
+
+    async def _connect_and_read(self, config: Config) -> DisconnectReason:
+        try:
+            with telemetry.span(
+                "slipstream.connection.connect",
+                clock=trio.current_time,
+                generation=self._link.generation,
+                config=config,
+            ):
+                block = await self._open(config)
+                transport = await block.__aenter__()
+        except ConnectError as error:
+            return ConnectFailed(error, error.status, error.headers, error.body)
+        try:
+            await self._read(config, transport)
+        except DisconnectedError as error:
+            await block.__aexit__(None, None, None)
+            return error.reason or TransportFailed(error)
+        except BaseException:
+            # The block decides from the exception how to close, and never swallows one.
+            await block.__aexit__(*sys.exc_info())
+            raise
+
+    async def _open(self, config: Config) -> AbstractAsyncContextManager[Transport]:
+        request = await build_request(config)
+        opener = config.transport or open_websocket_transport
+        return opener(request, on_written=self._written)
+
+    async def _read(self, config: Config, transport: Transport) -> NoReturn:
+        link, inbox = self._link, self._link.inbox
+        serializer = config.serializer or V2Serializer(json=config.json)
+        machine = self._machine = SocketMachine(
+            serializer,
+            refs=link.refs,
+            heartbeat_interval=config.heartbeat_interval or None,
+            heartbeat_timeout=config.heartbeat_timeout,
+        )
+        self._transport = transport
+        machine.start(trio.current_time())
+        link.opened(transport.response_headers)
+        self.start_soon(self._keep_time)
+        while True:
+            frames = await transport.receive()
+            events = machine.receive(frames, trio.current_time())
+            inbox.deliver(
+                [event for event in events if type(event) is Message or self._is_for_client(event)],
+                sum(map(len, frames)),
+            )
+            self._rearm()
+            if inbox.full:
+                await self._overflow(config, transport, machine)
+
+    async def _overflow(self, config: Config, transport: Transport, machine: SocketMachine) -> None:
+        inbox = self._link.inbox
+        if config.on_overflow == "drop_oldest":
+            count = inbox.drop_oldest()
+            self._link.counters["dropped"] += count
+            self._execute("slipstream.connection.dropped", count=count)
+            return
+        if config.on_overflow == "disconnect":
+            self._why = ConsumerTooSlow(0.0)
+            await transport.close(1001)
+            return
+        if inbox.waits_too_long():
+            inbox.give_up_waits()
+        started = trio.current_time()
+        machine.pause(started)
+        self._execute("slipstream.connection.pause", messages=inbox.count, size=inbox.bytes)
+        while inbox.full and not inbox.awaiting:
+            if inbox.room.is_set():
+                inbox.room = trio.Event()
+            if not await wait_event(inbox.room, deadline=started + config.max_pause):
+                self._why = ConsumerTooSlow(trio.current_time() - started)
+                await transport.close(1001)
+                return
+        now = trio.current_time()
+        machine.resume(now)
+        self._execute("slipstream.connection.resume", seconds=now - started)
+        self._rearm()
+
+    # The helper that keeps the deadlines
+
+    async def _keep_time(self) -> None:
+        try:
+            while self._machine is not None and self._transport is not None:
+                self._rearmed = trio.Event()
+                self._armed_for = self._machine.deadline()
+                await wait_event(self._rearmed, deadline=self._armed_for)
+                self._advance()
+        finally:
+            self._failure = sys.exception()
+
+    def _advance(self) -> None:
+        machine, transport = self._machine, self._transport
+        if machine is None or transport is None or transport.closed is not None:
+            return
+        events, frames = machine.advance(trio.current_time(), transport.last_received)
+        for outgoing in frames:
+            self._send(outgoing)
+        self._link.inbox.deliver([event for event in events if self._is_for_client(event)], 0)
+
+    def _rearm(self) -> None:
+        # Only an earlier deadline is worth waking the helper for.
+        if self._machine is not None and self._machine.deadline() < self._armed_for:
+            self._rearmed.set()
+
+    # Small parts
+
+    def _send(self, outgoing: Outgoing) -> None:
+        if self._transport is None:
+            return
+        try:
+            self._transport.send_nowait(outgoing.frame, token=outgoing, urgent=outgoing.urgent)
+        except DisconnectedError:
+            # It is closing: the machine's end() will tell of everything that was not written.
+            return
+        self._queued += len(outgoing.frame.data)
+        self._rearm()
+
+    def _written(self, tokens: Sequence[Any]) -> None:
+        for outgoing in tokens:
+            self._queued -= len(outgoing.frame.data)
+        self._room.set()
+        if self._machine is not None:
+            self._machine.written([outgoing.ref for outgoing in tokens], trio.current_time())
+            self._rearm()
+
+    def _is_for_client(self, event: Event) -> bool:
+        match event:
+            case HeartbeatAcknowledged(seconds=seconds):
+                self._execute("slipstream.connection.heartbeat", seconds=seconds)
+            case HeartbeatTimedOut():
+                self._execute("slipstream.connection.heartbeat_timeout")
+                self._why = self._why or HeartbeatTimeout()
+                if self._transport is not None:
+                    # A peer that is silent will not answer a Close either.
+                    self._transport.abort(1001)
+            case FrameDiscarded(why=why, message=message):
+                self._link.counters["discarded"] += 1
+                self._execute(
+                    "slipstream.connection.discarded",
+                    why=why,
+                    topic=message.topic,
+                    event=message.event,
+                )
+            case FrameUndecodable(error=error):
+                self._link.counters["undecodable"] += 1
+                self._execute("slipstream.connection.undecodable", error=error)
+                if self._config is not None and self._config.on_undecodable == "close":
+                    self._why = self._why or TransportFailed(error)
+                    if self._transport is not None:
+                        self.start_soon(self._transport.close, 1007)
+            case _:
+                return True
+        return False
+
+    def _execute(self, event: str, /, **metadata: Any) -> None:
+        if telemetry.attached(event):
+            telemetry.execute(event, generation=self._link.generation, **metadata)
+
+    def _attempt_only_cancel(self) -> None:
+        if self._transport is None:
+            self._attempt.cancel()
+
+    def _failure_or(self, raised: BaseException | None) -> BaseException:
+        for error in (self._failure, raised):
+            if isinstance(error, Exception):
+                return error
+        return ServerGoneError(self.ref, KILLED)
+
+    def _exit_for(self, reason: DisconnectReason) -> BaseException:
+        match reason:
+            case ClosedByClient() | ClosedByServer(code=1000 | 1001):
+                return Exit(NORMAL)
+            case ConnectFailed(error=ConnectError() as error):
+                return error
+            case _:
+                return DisconnectedError(reason)

@@ -1,0 +1,257 @@
+"""What the network brought and the client has not handled yet: counted, bounded, fast for replies."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import attrs
+import trio
+
+from slipstream.errors import (
+    DisconnectedError,
+    InboundOverflowError,
+    PushTimeoutError,
+    SlipstreamError,
+    TopicClosedError,
+)
+from slipstream.interfaces import Message
+from slipstream.protocol import (
+    ChannelReply,
+    PushFailed,
+    ReplyReceived,
+    TopicClosed,
+    TopicJoinFailed,
+    TopicLeft,
+)
+from slipstream.reasons import ConnectionLost, DisconnectReason, PushTimedOut, TopicCloseReason
+
+__all__ = ["Inbox", "Nudge", "Waiter", "WaitsOverflowed"]
+
+_ABANDONED_LIMIT = 4096
+
+
+@attrs.frozen
+class Nudge:
+    """Something has changed that may end a wait inside the client. Nothing by itself."""
+
+
+@attrs.frozen
+class WaitsOverflowed:
+    """Too much lies unread before what the client waits for; *error* is what its waits raise."""
+
+    error: InboundOverflowError
+
+
+class Mailbox(Protocol):
+    """The part of a process's mailbox that an inbox needs."""
+
+    def extend(self, items: Iterable[Any], /) -> None:
+        """Post *items* in order, and wake the process once."""
+        ...
+
+    def remove(self, matching: Callable[[Any], bool], limit: int | None = None) -> list[Any]:
+        """Take out the oldest items that are *matching*."""
+        ...
+
+
+class Waiter:
+    """Somebody who waits for the reply to one push. It is settled once; later outcomes are dropped."""
+
+    __slots__ = ("error", "event", "reply", "seconds", "settled", "topic")
+
+    def __init__(self, topic: str, event: str, seconds: float) -> None:
+        self.topic = topic
+        self.event = event
+        self.seconds = seconds
+        self.settled = trio.Event()
+        self.reply: ChannelReply | None = None
+        self.error: SlipstreamError | None = None
+
+    def outcome(self) -> ChannelReply:
+        """Give the reply, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        assert self.reply is not None  # noqa: S101 - settled, and not by an error
+        return self.reply
+
+    def succeed(self, reply: ChannelReply) -> None:
+        """Give *reply* to the one who waits."""
+        if not self.settled.is_set():
+            self.reply = reply
+            self.settled.set()
+
+    def fail(self, error: SlipstreamError) -> None:
+        """Let the one who waits raise *error*."""
+        if not self.settled.is_set():
+            self.error = error
+            self.settled.set()
+
+    def timed_out(self) -> PushTimeoutError:
+        """Make the error that says that the time is over."""
+        return PushTimeoutError(self.topic, self.event, self.seconds)
+
+
+class Inbox:
+    """Delivers events to a client's mailbox, in order, and keeps account of them.
+
+    A reply that somebody waits for overtakes the messages before it: it goes to its waiter at
+    once, never through the mailbox.
+    """
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._limit = 1
+        self._max_bytes = 1
+        # Events and bytes of each batch that has not been taken out whole, oldest first.
+        self._batches: deque[list[int]] = deque()
+        self._awaiting = 0
+        self._abandoned: dict[str, None] = {}
+        self._ended_by: DisconnectReason | None = None
+        # A script has no loop that follows events one by one: it follows them as they come.
+        self.on_events: Callable[[list[Any]], list[Any]] | None = None
+        self.count = 0
+        self.bytes = 0
+        self.dropped = 0
+        self.room = trio.Event()
+        self.waiters: dict[str, Waiter] = {}
+
+    def set_limits(self, limit: int, max_bytes: int) -> None:
+        """Set how many events, and how many bytes, may lie unread before reading should stop."""
+        self._limit = limit
+        self._max_bytes = max_bytes
+
+    @property
+    def full(self) -> bool:
+        """Whether reading should stop."""
+        return self.count >= self._limit or self.bytes >= self._max_bytes
+
+    @property
+    def awaiting(self) -> bool:
+        """Whether the client waits inside a callback for what may lie behind unread messages."""
+        return self._awaiting > 0
+
+    def deliver(self, events: list[Any], size: int) -> None:
+        """Hand *events*, which came in *size* bytes, to the client; wake it once."""
+        if self.waiters or self._abandoned:
+            events = [event for event in events if not self.settle(event)]
+        nudge = self._awaiting and any(type(event) is not Message for event in events)
+        if self.on_events is not None:
+            events = self.on_events(events)
+        if nudge:
+            events = [*events, Nudge()]
+        if not events:
+            return
+        self._batches.append([len(events), size])
+        self.count += len(events)
+        self.bytes += size
+        self._mailbox.extend(events)
+
+    def taken(self) -> None:
+        """Note that the client took one event out of its mailbox."""
+        if not self._batches:
+            return
+        batch = self._batches[0]
+        batch[0] -= 1
+        self.count -= 1
+        if batch[0] == 0:
+            self.bytes -= batch[1]
+            self._batches.popleft()
+        # Not at the limit but well below it: else reading would stop and go with every message.
+        if self.count <= self._limit // 2 and self.bytes <= self._max_bytes // 2:
+            self.room.set()
+
+    def drop_oldest(self) -> int:
+        """Drop the oldest messages (nothing else) until there is room; tell how many."""
+        excess = max(self.count - self._limit + 1, self._limit // 16, 1)
+        dropped = self._mailbox.remove(_is_message, limit=excess)
+        for _ in dropped:
+            self.taken()
+        self.dropped += len(dropped)
+        return len(dropped)
+
+    def start_awaiting(self) -> None:
+        """Let reading go on over the limit, since the client waits for what may lie behind it."""
+        self._awaiting += 1
+        self.room.set()
+
+    def stop_awaiting(self) -> None:
+        """Take one :meth:`start_awaiting` back."""
+        self._awaiting -= 1
+
+    def waits_too_long(self) -> bool:
+        """Whether the client still waits while more than the bytes allowed lie unread before it."""
+        return self.awaiting and self.bytes >= self._max_bytes
+
+    def give_up_waits(self) -> None:
+        """Let every wait inside the client raise ``InboundOverflowError``."""
+        error = InboundOverflowError(
+            f"{self.bytes} bytes in {self.count} messages lie unread before the answer; accepted "
+            f"are {self._max_bytes} (inbound_bytes)"
+        )
+        self._fail_waiters(lambda _: error)
+        self._mailbox.extend([WaitsOverflowed(error)])
+
+    def deliver_end(self, events: list[Any], reason: DisconnectReason) -> None:
+        """Hand over the last events of a connection; everyone who waits for a reply learns *reason*."""
+        self._ended_by = reason
+        self.deliver(events, 0)
+        self._ended_by = None
+        self._fail_waiters(lambda _: DisconnectedError(reason))
+
+    def abandon(self, ref: str) -> None:
+        """Note that nobody wants the outcome of the push *ref* any more: it is counted and dropped."""
+        if self.waiters.pop(ref, None) is not None:
+            self._abandoned[ref] = None
+            if len(self._abandoned) > _ABANDONED_LIMIT:
+                del self._abandoned[next(iter(self._abandoned))]
+
+    def _fail_waiters(self, error_for: Callable[[Waiter], SlipstreamError | None]) -> None:
+        for ref, waiter in list(self.waiters.items()):
+            error = error_for(waiter)
+            if error is not None:
+                waiter.fail(error)
+                del self.waiters[ref]
+
+    def _fail_topic(self, topic: str, reason: TopicCloseReason | None) -> None:
+        self._fail_waiters(
+            lambda waiter: TopicClosedError(topic, reason) if waiter.topic == topic else None
+        )
+
+    def settle(self, event: Any) -> bool:
+        """Give *event* to the one who waits for it; tell whether there was one."""
+        match event:
+            case ReplyReceived(ref=ref) | PushFailed(ref=ref) if ref in self._abandoned:
+                del self._abandoned[ref]
+                self.dropped += 1
+                return True
+            case ReplyReceived(ref=ref, reply=reply):
+                waiter = self.waiters.pop(ref, None)
+                if waiter is not None:
+                    waiter.succeed(reply)
+                return waiter is not None
+            case PushFailed(ref=ref, topic=topic, reason=reason):
+                waiter = self.waiters.pop(ref, None)
+                if waiter is None:
+                    return False
+                match reason:
+                    case PushTimedOut():
+                        waiter.fail(waiter.timed_out())
+                    case ConnectionLost():
+                        waiter.fail(DisconnectedError(self._ended_by))
+                    case _:
+                        waiter.fail(TopicClosedError(topic))
+                return True
+            case (
+                TopicClosed(topic=topic, reason=reason)
+                | TopicJoinFailed(topic=topic, reason=reason)
+            ):
+                self._fail_topic(topic, reason)
+            case TopicLeft(topic=topic):
+                self._fail_topic(topic, None)
+            case _:
+                pass
+        return False
+
+
+def _is_message(item: Any) -> bool:
+    return type(item) is Message

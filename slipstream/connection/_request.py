@@ -1,0 +1,98 @@
+"""What an attempt needs to know: credentials from their providers, and the complete request."""
+
+import base64
+import inspect
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+import trio
+
+from slipstream.config import Config, check_headers
+from slipstream.errors import ConfigError, ConnectError
+from slipstream.interfaces import ConnectRequest
+
+__all__ = ["build_request", "provide"]
+
+# phoenix.js (socket.js, AUTH_TOKEN_PREFIX). In spite of its name, what follows is standard
+# base64 without padding: Phoenix decodes it so.
+_TOKEN_PREFIX = "base64url.bearer.phx."  # noqa: S105 - the prefix is public, the token is not
+
+
+async def provide(provider: Any, *, timeout: float, what: str) -> Any:  # noqa: ASYNC109 - it is a setting, and names itself in the error
+    """Give the value of *provider*, which is a value or a sync or async function.
+
+    *timeout* is in seconds, *what* names it in errors. Always a checkpoint. Cancellation goes
+    through to the function.
+
+    Raises:
+        ConnectError: with step ``"provider"``, if the function raised or took too long.
+    """
+    await trio.lowlevel.checkpoint()
+    if not callable(provider):
+        return provider
+    started = trio.current_time()
+    with trio.move_on_after(timeout):
+        try:
+            value = provider()
+            if inspect.isawaitable(value):
+                value = await value
+        except Exception as error:
+            seconds = trio.current_time() - started
+            raise ConnectError(
+                f"the provider of {what} raised {error!r}", step="provider", seconds=seconds
+            ) from error
+        return value
+    raise ConnectError(
+        f"the provider of {what} took longer than provider_timeout, {timeout:g} s",
+        step="provider",
+        seconds=timeout,
+    )
+
+
+async def build_request(config: Config) -> ConnectRequest:
+    """Ask all providers of *config*, and put the request of one attempt together.
+
+    Raises:
+        ConnectError: with step ``"provider"``, if a provider failed or gave what does not fit.
+    """
+    timeout = config.provider_timeout
+    params = await provide(config.params, timeout=timeout, what="params")
+    headers = await provide(config.headers, timeout=timeout, what="headers")
+    token = await provide(config.auth_token, timeout=timeout, what="auth_token")
+    try:
+        return ConnectRequest(
+            uri=_complete_uri(config, params),
+            headers=check_headers(headers),
+            subprotocols=(*_token_protocols(token), *config.subprotocols),
+            ssl_context=config.ssl_context,
+            connect_timeout=config.connect_timeout,
+            write_timeout=config.write_timeout,
+            close_timeout=config.close_timeout,
+            max_message_size=config.max_message_size,
+            outbound_bytes=config.outbound_bytes,
+            tcp_keepalive=config.tcp_keepalive,
+            tcp_user_timeout=config.tcp_user_timeout,
+        )
+    except ConfigError as error:
+        raise ConnectError(str(error), step="provider") from error
+
+
+def _complete_uri(config: Config, params: Any) -> str:
+    if not isinstance(params, Mapping):
+        raise ConfigError(f"Config.params gave a {type(params).__name__}; accepted is a mapping")
+    parts = urlsplit(config.uri)
+    pairs: dict[Any, Any] = {**params, "vsn": config.vsn}
+    if "vsn=" in parts.query:
+        del pairs["vsn"]  # it stands there already, and has been checked
+    query = "&".join(filter(None, [parts.query, urlencode(pairs)]))
+    return urlunsplit(parts._replace(path=parts.path or "/", query=query))
+
+
+def _token_protocols(token: Any) -> tuple[str, ...]:
+    if token is None:
+        return ()
+    if not isinstance(token, str) or not token:
+        raise ConfigError(f"Config.auth_token gave a {type(token).__name__}; accepted is a string")
+    encoded = base64.b64encode(token.encode()).decode().rstrip("=")
+    return ("phoenix", _TOKEN_PREFIX + encoded)

@@ -1,0 +1,90 @@
+"""Processes and supervision after Erlang/OTP, on trio.
+
+A process handles one message after the other (:class:`GenServer`); a :class:`Supervisor` starts
+processes, and starts them again when they crash. This package knows nothing of Phoenix.
+"""
+
+from slipstream.reasons import (
+    KILLED,
+    NOPROC,
+    NORMAL,
+    RESTARTING,
+    SHUTDOWN,
+    Crashed,
+    ExitReason,
+    Shutdown,
+)
+
+from ._blocks import open_server, open_supervisor
+from ._calls import Caller, Pending
+from ._child_spec import ChildDefaults, ChildKeywords, ChildSpec, Start, child_keywords, start_of
+from ._children import ChildCounts, ChildInfo, ChildStatus
+from ._gen_server import GenServer
+from ._mailbox import Mailbox, Timer
+from ._process import Monitor
+from ._ref import ServerRef, ServerStatistics, process_of
+from ._results import (
+    Down,
+    Exit,
+    FailedToStart,
+    Ignore,
+    NoReply,
+    Reply,
+    Request,
+    Status,
+    Stop,
+    StopCause,
+    Timeout,
+)
+from ._run import run
+from ._signatures import check_callbacks
+from ._supervisor import Supervisor, SupervisorRef
+from ._waits import current_process, wait_event
+
+__all__ = [
+    "KILLED",
+    "NOPROC",
+    "NORMAL",
+    "RESTARTING",
+    "SHUTDOWN",
+    "Caller",
+    "ChildCounts",
+    "ChildDefaults",
+    "ChildInfo",
+    "ChildKeywords",
+    "ChildSpec",
+    "ChildStatus",
+    "Crashed",
+    "Down",
+    "Exit",
+    "ExitReason",
+    "FailedToStart",
+    "GenServer",
+    "Ignore",
+    "Mailbox",
+    "Monitor",
+    "NoReply",
+    "Pending",
+    "Reply",
+    "Request",
+    "ServerRef",
+    "ServerStatistics",
+    "Shutdown",
+    "Start",
+    "Status",
+    "Stop",
+    "StopCause",
+    "Supervisor",
+    "SupervisorRef",
+    "Timeout",
+    "Timer",
+    "check_callbacks",
+    "child_keywords",
+    "current_process",
+    "open_server",
+    "open_supervisor",
+    "process_of",
+    "run",
+    "start_of",
+    "wait_event",
+]

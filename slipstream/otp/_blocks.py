@@ -1,0 +1,242 @@
+"""The blocks that open a tree of processes: ``open_server`` and ``open_supervisor``."""
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Literal, Unpack, cast
+
+import trio
+
+from slipstream.errors import ChildSpecError
+from slipstream.reasons import SHUTDOWN, Crashed
+
+from ._calls import gone_error
+from ._child_spec import ChildKeywords, ChildLike, ChildSpec, HasChildSpec, Start
+from ._children import AutoShutdown, Strategy, check_supervisor_keys
+from ._exits import leaves, normalise
+from ._launch import launch, make_process
+from ._process import Phase, Process
+from ._ref import ServerRef
+from ._results import Exit, StopCause
+from ._supervisor import Supervisor, SupervisorRef, check_list
+from ._supervisor_process import SupervisorProcess
+from ._timers import Timers
+from ._tree import Tree, open_trees
+from ._waits import Host, check_task, enclosing, wait_for
+
+__all__ = ["open_server", "open_supervisor"]
+
+
+class _Block:
+    """The parent of a tree's root: it cancels the body of the block when the root fails."""
+
+    def __init__(self) -> None:
+        self.body = trio.CancelScope()
+        self.leaving = False
+        self.failure: BaseException | None = None
+
+    def __str__(self) -> str:
+        return "of a block"
+
+    def child_started(self, process: Process) -> None:
+        """Take note of nothing: the block waits for the start."""
+
+    def child_ended(self, process: Process) -> None:
+        """Cancel the body, if the root has failed by itself."""
+        if not self.leaving and process.was_started:
+            self.failure = _failure(process)
+            if self.failure is not None:
+                self.body.cancel()
+
+
+def _failure(process: Process) -> BaseException | None:
+    """Give what the block raises for a root that has ended by itself."""
+    reason = process.last_reason()
+    if isinstance(process, SupervisorProcess):
+        if process.gave_up is not None:
+            return process.gave_up
+        if isinstance(reason, Crashed):
+            return reason.exception
+    return gone_error(process.make_ref(), reason) if reason.abnormal else None
+
+
+def _cause_of(error: BaseException | None, host: Host | None) -> StopCause:
+    """Tell why the tree stops, from what left the block."""
+    match error:
+        case None:
+            return "asked"
+        case Exit():
+            return host.stop_cause or "asked" if isinstance(host, Process) else "asked"
+        case _ if _is_cancelled(error):
+            return "cancelled"
+        case Exception() | BaseExceptionGroup():
+            return "failed"
+        case _:  # KeyboardInterrupt, SystemExit
+            return "cancelled"
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    return all(isinstance(leaf, trio.Cancelled) for leaf in leaves(error))
+
+
+async def _end(process: Process, cause: StopCause) -> BaseException | None:
+    """Stop the root and wait; a second Ctrl-C meanwhile kills it, and is given back."""
+    interrupt: BaseException | None = None
+    process.shut_down(SHUTDOWN, cause)
+    while process.phase is not Phase.DEAD:
+        try:
+            await wait_for(process.done, timers=process.timers, host=None)
+        except KeyboardInterrupt as error:
+            interrupt = error
+            process.kill()
+    return interrupt
+
+
+@asynccontextmanager
+async def _open_root(spec: ChildSpec) -> AsyncGenerator[Process]:
+    """Open a tree with the root *spec*. Whatever leaves the block leaves it bare."""
+    check_task()
+    host, in_callback = enclosing()
+    await trio.lowlevel.checkpoint_if_cancelled()
+    timers = Timers.acquire()
+    tree = Tree(timers)
+    block = _Block()
+    error: BaseException | None = None
+    try:
+        process = make_process(spec, tree=tree, parent=block)
+        tree.root = process
+        open_trees().add(tree)
+
+        def on_abort() -> None:
+            block.leaving = True
+            block.body.cancel()
+            process.shut_down(SHUTDOWN, "cancelled")
+
+        tree.on_abort = on_abort
+        try:
+            async with trio.open_nursery() as nursery:
+                try:
+                    await launch(process, nursery, host=host, blocked=host if in_callback else None)
+                    with block.body:
+                        yield process
+                except BaseException as exc:  # noqa: BLE001 - raised below, outside of the nursery
+                    error = exc
+                block.leaving = True
+                # From here on nothing may cut the stop short: it has a limit of its own.
+                nursery.cancel_scope.shield = True
+                interrupt = await _end(process, _cause_of(error, host))
+                error = error or interrupt
+        except BaseExceptionGroup as group:  # Ctrl-C in the nursery's very last step
+            error = error or normalise(group)
+    finally:
+        open_trees().discard(tree)
+        await timers.release()
+    if tree.fatal is not None:
+        raise tree.fatal from tree.fatal.__cause__
+    failure = block.failure
+    if error is not None and (failure is None or not _is_cancelled(error)):
+        if failure is not None:
+            error.add_note(f"Besides, {failure!r} ended the processes of the block.")
+        raise error
+    if failure is not None:
+        raise failure from failure.__cause__
+
+
+@asynccontextmanager
+async def _open_server(spec: ChildSpec) -> AsyncGenerator[ServerRef]:
+    async with _open_root(spec) as process:
+        # An ignored start gives None, which is no mistake that a type should make everyone check.
+        yield cast("ServerRef", None if process.ignored else process.make_ref())
+
+
+def open_server(
+    server: type[HasChildSpec] | ChildSpec, *args: Any, **overrides: Unpack[ChildKeywords]
+) -> AbstractAsyncContextManager[ServerRef]:
+    """Open a process that lives as long as the block.
+
+    ``init`` gets *args*; *overrides* replace what the class says of itself as a child. Leaving the
+    block stops the process, within its ``shutdown``; whatever the block raises leaves bare after
+    that. If the process ends abnormally, the block is cancelled. A start that is ignored gives
+    ``None``.
+
+    Raises:
+        ChildSpecError: if an override is wrong.
+        StartError: if the process does not start.
+        ServerGoneError: if it ends abnormally, and the block raises nothing itself.
+    """
+    if isinstance(server, ChildSpec):
+        if args:
+            raise ChildSpecError(
+                "open_server takes no arguments beside a ChildSpec: they are in it"
+            )
+        spec = ChildSpec.of(server, **overrides)
+    elif isinstance(cast("object", server), type) and hasattr(server, "child_spec"):
+        spec = ChildSpec.of(server.child_spec(*args), **overrides)
+    else:
+        raise ChildSpecError(
+            f"open_server takes a class of processes or a ChildSpec, not {server!r}"
+        )
+    return _open_server(spec)
+
+
+@asynccontextmanager
+async def _open_supervisor(spec: ChildSpec) -> AsyncGenerator[SupervisorRef]:
+    async with _open_root(spec) as process:
+        yield cast("SupervisorRef", None if process.ignored else process.make_ref())
+
+
+def open_supervisor(
+    children: Iterable[ChildLike] | type[Supervisor] | ChildSpec = (),
+    *,
+    strategy: Strategy = "one_for_one",
+    max_restarts: int = 3,
+    max_seconds: float = 5.0,
+    auto_shutdown: AutoShutdown = "never",
+    name: str | None = None,
+    shutdown: float | Literal["brutal_kill"] | None = 30.0,
+) -> AbstractAsyncContextManager[SupervisorRef]:
+    """Open a supervisor, and with it a tree of processes, that lives as long as the block.
+
+    The children are started in order before the block begins. Leaving the block stops them, last
+    first, within *shutdown* seconds for the whole tree; it does not wait for them to finish
+    (:meth:`SupervisorRef.wait` does). Whatever the block raises leaves bare after that. If the
+    supervisor gives up, the block is cancelled.
+
+    Args:
+        children: specifications, pairs of a class and its argument, or classes; or a class of
+            supervisors, or the specification of one, which then has these options itself.
+        strategy: ``"one_for_one"``, ``"one_for_all"`` or ``"rest_for_one"``.
+        max_restarts: how many restarts are allowed within *max_seconds*.
+        max_seconds: the length of that time.
+        auto_shutdown: whether the end of ``"any_significant"`` child, or of
+            ``"all_significant"`` ones, ends the supervisor; or ``"never"``.
+        name: the name of the supervisor in its tree.
+        shutdown: the seconds that the whole tree has to stop.
+
+    Raises:
+        ChildSpecError: if a child or an option is wrong; nothing was started.
+        StartError: if a child does not start; those before it have been stopped.
+        SupervisorGaveUpError: if it gave up, and the block raises nothing itself.
+    """
+    options = check_supervisor_keys(
+        {
+            "strategy": strategy,
+            "max_restarts": max_restarts,
+            "max_seconds": max_seconds,
+            "auto_shutdown": auto_shutdown,
+        },
+        where="of open_supervisor",
+    )
+    root: Any = children
+    if isinstance(root, ChildSpec) or (isinstance(root, type) and issubclass(root, Supervisor)):
+        spec = ChildSpec.of(root, shutdown=shutdown)
+        if name is not None:
+            spec = ChildSpec.of(spec, name=name)
+    else:
+        spec = ChildSpec(
+            id="supervisor",
+            start=Start(Supervisor, (check_list(children, options),), options),
+            type="supervisor",
+            name=name,
+            shutdown=shutdown,
+        )
+    return _open_supervisor(spec)

@@ -1,0 +1,189 @@
+"""Calls: one-shot slots that a reply, a death or an abandoning caller settles, whoever is first."""
+
+import enum
+import math
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import trio
+from trio.lowlevel import Task, enable_ki_protection
+
+from slipstream.errors import CallTimeoutError, ServerGoneError
+from slipstream.reasons import Crashed, ExitReason
+
+from ._results import check_duration
+from ._waits import Host, Signal, enclosing, wait_for
+
+if TYPE_CHECKING:
+    from ._process import Process
+
+__all__ = ["Caller", "Pending", "SlotState", "gone_error", "settle_deadline"]
+
+T = TypeVar("T")
+
+
+class SlotState(enum.Enum):
+    """What has become of a call."""
+
+    OPEN = "open"
+    ANSWERED = "answered"
+    FAILED = "failed"
+    GONE = "gone"
+    ABANDONED = "abandoned"
+
+
+def gone_error(server: object, reason: ExitReason) -> ServerGoneError:
+    """Make the error for a process that is gone, with its exception as the cause.
+
+    Each caller gets its own: an exception that several tasks raise gathers their tracebacks.
+    """
+    error = ServerGoneError(server, reason)
+    if isinstance(reason, Crashed):
+        error.__cause__ = reason.exception
+    return error
+
+
+def settle_deadline(timeout: float | None) -> float:
+    """Turn a time-out of *timeout* seconds into a deadline.
+
+    Raises:
+        ConfigError: if it is no duration.
+    """
+    if timeout is None:
+        return math.inf
+    seconds = check_duration(
+        "timeout", timeout, accepted="seconds as a number of 0 or more, or None for no limit"
+    )
+    return trio.current_time() + seconds
+
+
+class Caller:
+    """Whoever made a call: answer with :meth:`reply`, now or later, from any task.
+
+    Attributes:
+        request: what was asked.
+    """
+
+    __slots__ = ("_task", "binding", "host", "request", "server", "signal", "state", "value")
+
+    def __init__(
+        self, server: "Process", request: Any, *, task: Task | None, host: Host | None
+    ) -> None:
+        self.server: Process = server
+        self.request = request
+        self.binding = True
+        self.state = SlotState.OPEN
+        self.value: Any = None
+        self.signal = Signal()
+        self.host = host
+        self._task = task
+
+    def reply(self, value: Any) -> bool:
+        """Answer with *value*. Never raises.
+
+        Returns:
+            Whether the answer will be seen: ``False`` for a second one, and where the caller has
+            given up, or its process has ended.
+        """
+        return self._settle(SlotState.ANSWERED, value)
+
+    def fail(self, error: BaseException) -> bool:
+        """Have the call raise *error*, which nobody else may raise."""
+        return self._settle(SlotState.FAILED, error)
+
+    def gone(self, reason: ExitReason) -> None:
+        """Have the call tell that the process ended first, for *reason*."""
+        self._settle(SlotState.GONE, reason)
+
+    def abandon(self) -> None:
+        """Give the call up. The request may still be handled; its answer is dropped."""
+        self._settle(SlotState.ABANDONED, None)
+
+    @enable_ki_protection
+    def _settle(self, state: SlotState, value: Any) -> bool:
+        if self.state is not SlotState.OPEN:
+            return False
+        self.state = state
+        self.value = value
+        self.server.slots.discard(self)
+        self.signal.fire()
+        return True
+
+    def result(self, ref: object) -> Any:
+        """Give the answer of a call to *ref* that has been settled, or raise its error."""
+        if self.state is SlotState.GONE:
+            raise gone_error(ref, self.value)
+        if self.state is SlotState.FAILED:
+            try:
+                raise self.value
+            finally:
+                self.value = None  # the error's traceback leads to whoever holds this
+        return self.value
+
+    def describe_task(self) -> str:
+        """Tell who called, and where it waits, for a report."""
+        if self._task is None:
+            return "unknown"
+        text = self._task.name
+        if self.host is not None:
+            text = f"{self.host} in task {text}"
+        if self.state is SlotState.OPEN:
+            frames = [
+                f"    {frame.f_code.co_qualname if hasattr(frame.f_code, 'co_qualname') else frame.f_code.co_name}"
+                f" ({frame.f_code.co_filename}:{line})"
+                for frame, line in self._task.iter_await_frames()
+            ]
+            text = "\n".join([text, *frames])
+        return text
+
+    def __repr__(self) -> str:
+        return f"<Caller {self.state.value}, asked for {self.request!r}>"
+
+
+class Pending(Generic[T]):
+    """A call under way. Nothing is lost by not waiting for it."""
+
+    __slots__ = ("_caller", "_ref")
+
+    def __init__(self, ref: object, caller: Caller | ExitReason) -> None:
+        self._ref = ref
+        self._caller = caller
+
+    @property
+    def done(self) -> bool:
+        """Whether :meth:`wait` has its answer or its error."""
+        return isinstance(self._caller, ExitReason) or self._caller.state is not SlotState.OPEN
+
+    async def wait(self, *, timeout: float | None = None) -> T:
+        """Wait for the answer. After a time-out one may wait again. Safe to cancel.
+
+        Raises:
+            CallTimeoutError: if there is none within *timeout* seconds (``None``: no limit).
+            ServerGoneError: if the process is gone, or ends first.
+            Exit: if the process round the current task is being stopped.
+        """
+        host, in_callback = enclosing()
+        deadline = settle_deadline(timeout)
+        if isinstance(self._caller, ExitReason):
+            await trio.lowlevel.checkpoint()
+            raise gone_error(self._ref, self._caller)
+        caller = self._caller
+        if caller.state is SlotState.ABANDONED:
+            await trio.lowlevel.checkpoint()
+            raise CallTimeoutError(self._ref, caller.request, timeout or 0.0)
+        if host is not None and in_callback:
+            host.edges.append(caller)
+        try:
+            answered = await wait_for(
+                caller.signal, timers=caller.server.timers, host=host, deadline=deadline
+            )
+        finally:
+            if host is not None and in_callback:
+                host.edges.remove(caller)
+        if not answered:
+            raise CallTimeoutError(self._ref, caller.request, timeout or 0.0)
+        return caller.result(self._ref)  # type: ignore[no-any-return]  # only the request's type knows
+
+    def abandon(self) -> None:
+        """Give it up: an answer that comes later is dropped."""
+        if isinstance(self._caller, Caller):
+            self._caller.abandon()

@@ -1,0 +1,163 @@
+"""The mailbox: one queue in arrival order, one task that reads it."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, Final
+
+import trio
+from trio.lowlevel import Abort, RaiseCancelT, Task, enable_ki_protection
+
+from ._calls import Caller
+from ._timers import Alarm
+
+__all__ = ["STOP_MARK", "CastItem", "Mailbox", "Tick", "Timer"]
+
+
+class _StopMark:
+    """Stands in the queue where a process that drains has to stop."""
+
+    __slots__ = ()
+
+
+STOP_MARK: Final = _StopMark()
+
+
+class CastItem:
+    """A message for ``handle_cast``."""
+
+    __slots__ = ("message",)
+
+    def __init__(self, message: Any) -> None:
+        self.message = message
+
+
+class Timer:
+    """A message that is sent later, once or again and again, to one incarnation of a process."""
+
+    __slots__ = ("_alarm",)
+
+    def __init__(self, alarm: Alarm | None) -> None:
+        self._alarm = alarm
+
+    @property
+    def active(self) -> bool:
+        """Whether there is still something to come."""
+        return self._alarm is not None and self._alarm.action is not None
+
+    def cancel(self) -> bool:
+        """Have it not sent (again); tell whether there was still something to come."""
+        if self._alarm is None or self._alarm.action is None:
+            return False
+        self._alarm.cancel()
+        return True
+
+    def set_alarm(self, alarm: Alarm) -> None:
+        """Go on with *alarm*."""
+        self._alarm = alarm
+
+
+class Tick:
+    """A message of a repeating timer; at most one of each lies in the mailbox."""
+
+    __slots__ = ("message", "waiting")
+
+    def __init__(self, message: Any) -> None:
+        self.message = message
+        self.waiting = False
+
+
+_CONTROL: Final = (Caller, CastItem, _StopMark)
+
+
+class Mailbox:
+    """What a process has yet to handle.
+
+    Calls and casts lie in it as :class:`Caller` and :class:`CastItem`; anything else is a bare
+    message for ``handle_info``.
+    """
+
+    __slots__ = ("_parked", "queue", "removals")
+
+    def __init__(self) -> None:
+        self.queue: deque[Any] = deque()
+        self.removals = 0
+        self._parked: Task | None = None
+
+    def __len__(self) -> int:
+        return len(self.queue)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Go over the messages that wait for ``handle_info``, oldest first."""
+        for item in self.queue:
+            if not isinstance(item, _CONTROL):
+                yield item.message if type(item) is Tick else item
+
+    @enable_ki_protection
+    def append(self, item: Any) -> None:
+        """Put in one item and wake the reader."""
+        self.queue.append(item)
+        if self._parked is not None:
+            self.wake()
+
+    @enable_ki_protection
+    def extend(self, items: Iterable[Any]) -> None:
+        """Put in a batch of messages for ``handle_info`` and wake the reader once."""
+        self.queue.extend(items)
+        if self._parked is not None:
+            self.wake()
+
+    @enable_ki_protection
+    def wake(self) -> None:
+        """Have the reader look, if it waits."""
+        task, self._parked = self._parked, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    @enable_ki_protection
+    async def park(self) -> None:
+        """Wait until woken. Only for the process's own task."""
+        self._parked = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort)
+
+    def _abort(self, _: RaiseCancelT) -> Abort:
+        self._parked = None
+        return Abort.SUCCEEDED
+
+    def remove(self, matching: Callable[[Any], bool], limit: int | None = None) -> list[Any]:
+        """Take out the messages for ``handle_info`` that are *matching*, the oldest *limit* of them."""
+        taken: list[Any] = []
+        kept: deque[Any] = deque()
+        for item in self.queue:
+            full = limit is not None and len(taken) >= limit
+            if full or isinstance(item, _CONTROL) or not matching(_bare(item)):
+                kept.append(item)
+            else:
+                taken.append(_taken(item))
+        if taken:
+            # In place: the reader holds on to the queue itself.
+            self.queue.clear()
+            self.queue.extend(kept)
+            self.removals += 1
+        return taken
+
+    def take(self, matching: Callable[[Any], bool], start: int) -> tuple[bool, Any]:
+        """Take out the oldest message from place *start* on that is *matching*."""
+        new = len(self.queue) - start
+        fresh = list(islice(reversed(self.queue), new))
+        for back, item in enumerate(reversed(fresh)):
+            if not isinstance(item, _CONTROL) and matching(_bare(item)):
+                del self.queue[start + back]
+                return True, _taken(item)
+        return False, None
+
+
+def _bare(item: Any) -> Any:
+    return item.message if type(item) is Tick else item
+
+
+def _taken(item: Any) -> Any:
+    if type(item) is Tick:
+        item.waiting = False
+        return item.message
+    return item

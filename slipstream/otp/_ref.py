@@ -1,0 +1,346 @@
+"""References: how a process is spoken to from outside."""
+
+import math
+import threading
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast, overload
+
+import attrs
+import trio
+
+from slipstream.errors import (
+    CallingSelfError,
+    CallTimeoutError,
+    DeadlockError,
+    WrongTaskError,
+)
+from slipstream.reasons import NOPROC, NORMAL, ExitReason
+
+from ._calls import Caller, Pending, SlotState, gone_error, settle_deadline
+from ._mailbox import CastItem, Timer
+from ._results import Exit, Request, check_duration
+from ._waits import Host, check_task, enclosing, leads_to, wait_for
+
+if TYPE_CHECKING:
+    from ._process import Process
+
+__all__ = ["ServerRef", "ServerStatistics", "Target", "ask", "process_of", "target_of"]
+
+T = TypeVar("T")
+
+
+class Target(Protocol):
+    """What a reference leads to: one incarnation, or a child over its incarnations."""
+
+    dropped: int
+
+    @property
+    def label(self) -> str:
+        """What it is called in reports."""
+        ...
+
+    @property
+    def name(self) -> str | None:
+        """Its name in the tree."""
+        ...
+
+    def live(self) -> "Process | None":
+        """Give the process that lives now."""
+        ...
+
+    def absence(self) -> ExitReason:
+        """Tell why there is none."""
+        ...
+
+    def last_reason(self) -> ExitReason:
+        """Tell how the last one ended."""
+        ...
+
+
+@attrs.frozen
+class ServerStatistics:
+    """What a process has done.
+
+    Attributes:
+        waiting: messages that lie in its mailbox.
+        handled: messages that this incarnation has handled.
+        open_calls: calls that have not been answered.
+        dropped: casts and messages that found no process.
+    """
+
+    waiting: int
+    handled: int
+    open_calls: int
+    dropped: int
+
+
+class ServerRef:
+    """The address of a process.
+
+    It follows its child over restarts, and lives as long as its supervisor's incarnation.
+    References are equal if they lead to the same.
+    """
+
+    __slots__ = ("_target", "_thread")
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._thread = threading.get_ident()
+
+    # -- what it leads to
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a process now."""
+        return self._target.live() is not None
+
+    @property
+    def name(self) -> str | None:
+        """The name of the process in its tree, if it has one."""
+        return self._target.name
+
+    def pin(self) -> Self:
+        """Give a reference to the incarnation that lives now, and to no later one.
+
+        Raises:
+            ServerGoneError: if none does.
+        """
+        process = self._target.live()
+        if process is None:
+            raise gone_error(self, self._target.absence())
+        return type(self)(process)
+
+    def statistics(self) -> ServerStatistics:
+        """Tell what the process has done so far."""
+        process = self._target.live()
+        dropped = self._target.dropped
+        if process is None:
+            return ServerStatistics(0, 0, 0, dropped)
+        return ServerStatistics(len(process.mailbox), process.handled, len(process.slots), dropped)
+
+    # -- messages
+
+    def cast(self, message: Any) -> None:
+        """Send *message* to ``handle_cast``. Never blocks; a dead process drops it.
+
+        Raises:
+            WrongTaskError: from another thread than trio's.
+        """
+        process = self._receiver()
+        if process is not None:
+            process.mailbox.append(CastItem(message))
+
+    def send(self, message: Any) -> None:
+        """Send *message* to ``handle_info``. Never blocks; a dead process drops it.
+
+        Raises:
+            WrongTaskError: from another thread than trio's.
+        """
+        process = self._receiver()
+        if process is not None:
+            process.mailbox.append(message)
+
+    def send_after(self, seconds: float, message: Any) -> Timer:
+        """Send *message* to ``handle_info`` of this incarnation in *seconds*.
+
+        Raises:
+            ConfigError: if *seconds* is no duration.
+            WrongTaskError: from another thread than trio's.
+        """
+        check_duration("seconds", seconds)
+        process = self._receiver()
+        if process is None:
+            return Timer(None)
+        return process.start_timer(seconds, message, repeat=False)
+
+    def _receiver(self) -> "Process | None":
+        if threading.get_ident() != self._thread:
+            raise WrongTaskError(
+                f"{self} is of a trio run in another thread: go through trio.from_thread.run_sync"
+            )
+        process = self._target.live()
+        if process is None:
+            self._target.dropped += 1
+        return process
+
+    # -- calls
+
+    @overload
+    async def call(self, request: Request[T], *, timeout: float | None = 5.0) -> T: ...
+    @overload
+    async def call(self, request: Any, *, timeout: float | None = 5.0) -> Any: ...
+    async def call(self, request: Any, *, timeout: float | None = 5.0) -> Any:
+        """Have ``handle_call`` answer *request*, and give the answer.
+
+        Safe to cancel; the request may be handled all the same. An answer beats the time-out.
+
+        Args:
+            request: anything.
+            timeout: in seconds; 0 looks once, ``None`` waits for ever.
+
+        Raises:
+            CallTimeoutError: if no answer came in time.
+            ServerGoneError: if there is no process, or it ended first.
+            CallingSelfError: if a process calls itself.
+            DeadlockError: if the process waits, directly or not, for the caller.
+            WrongTaskError: from another thread than trio's.
+            Exit: if the process round the current task is being stopped.
+        """
+        check_task()
+        deadline = settle_deadline(timeout)
+        process = self._live_here()
+        refusal = None if process else gone_error(self, self._target.absence())
+        caller = await ask(self, process, refusal, request, what="call", deadline=deadline)
+        if caller.state is SlotState.ABANDONED:
+            raise CallTimeoutError(self, request, timeout or 0.0)
+        return caller.result(self)
+
+    @overload
+    def send_request(self, request: Request[T]) -> Pending[T]: ...
+    @overload
+    def send_request(self, request: Any) -> Pending[Any]: ...
+    def send_request(self, request: Any) -> Pending[Any]:
+        """Have ``handle_call`` answer *request*, without waiting here.
+
+        Raises:
+            WrongTaskError: from another thread than trio's.
+        """
+        task = check_task()
+        process = self._live_here()
+        if process is None:
+            return Pending(self, self._target.absence())
+        caller = Caller(process, request, task=task, host=enclosing()[0])
+        process.slots.add(caller)
+        process.mailbox.append(caller)
+        return Pending(self, caller)
+
+    def _live_here(self) -> "Process | None":
+        if threading.get_ident() != self._thread:
+            raise WrongTaskError(
+                f"{self} is of a trio run in another thread: go through trio.from_thread.run"
+            )
+        return self._target.live()
+
+    # -- the end
+
+    async def stop(self, reason: ExitReason = NORMAL, *, timeout: float | None = None) -> None:
+        """Stop the process: its callback may finish, ``terminate`` runs. Wait until it has ended.
+
+        It has as long as its specification's ``shutdown`` says. A supervisor may start it again.
+
+        Raises:
+            ServerGoneError: if there is no process, or it ended for another reason.
+            CallTimeoutError: if it has not ended within *timeout* seconds; it is still stopping.
+            CallingSelfError: from a callback of the process itself.
+            WrongTaskError: from another thread than trio's.
+            Exit: if the process round the current task is being stopped.
+        """
+        check_task()
+        deadline = settle_deadline(timeout)
+        if not isinstance(cast("object", reason), ExitReason):
+            raise TypeError(f"reason={reason!r} is wrong: it takes an exit reason")
+        process = self._live_here()
+        host, in_callback = enclosing()
+        if process is None:
+            await trio.lowlevel.checkpoint()
+            raise gone_error(self, NOPROC)
+        if process is host and in_callback:
+            await trio.lowlevel.checkpoint()
+            raise CallingSelfError(
+                f"{self} cannot stop itself and wait: return Stop, or raise Exit"
+            )
+        process.shut_down(reason, "asked", forgive_brutal=True)
+        if not await wait_for(process.done, timers=process.timers, host=host, deadline=deadline):
+            raise CallTimeoutError(self, "stop", timeout or 0.0)
+        if process.exit_reason != reason:
+            raise gone_error(self, process.exit_reason or NOPROC)
+
+    async def wait(self) -> ExitReason:
+        """Wait until this incarnation has ended, and give its exit reason. Safe to cancel.
+
+        Of a process that has ended already, the reason is told at once.
+
+        Raises:
+            WrongTaskError: from another thread than trio's.
+            Exit: if the process round the current task is being stopped.
+        """
+        check_task()
+        process = self._live_here()
+        if process is None:
+            await trio.lowlevel.checkpoint()
+            return self._target.last_reason()
+        host, in_callback = enclosing()
+        if process is host and in_callback:
+            await trio.lowlevel.checkpoint()
+            raise CallingSelfError(f"{self} cannot wait for its own end")
+        await wait_for(process.done, timers=process.timers, host=host)
+        return process.exit_reason or NOPROC
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, ServerRef):
+            return self._target is other._target
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(id(self._target))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._target.label}>"
+
+
+async def ask(
+    ref: ServerRef,
+    process: "Process | None",
+    refusal: BaseException | None,
+    request: Any,
+    *,
+    what: str,
+    deadline: float = math.inf,
+) -> Caller:
+    """Put *request* into the mailbox of *process* and wait until it is settled or the *deadline*.
+
+    Always a checkpoint, also where a *refusal* is raised at once.
+    """
+    host, in_callback = enclosing()
+    if process is not None and refusal is None and host is not None:
+        refusal = _refuse_wait(host, process, ref, what, in_callback=in_callback)
+    if process is None or refusal is not None:
+        await trio.lowlevel.checkpoint()
+        raise refusal or gone_error(ref, NOPROC)
+    caller = Caller(process, request, task=trio.lowlevel.current_task(), host=host)
+    process.slots.add(caller)
+    process.mailbox.append(caller)
+    blocked = host if in_callback else None
+    if blocked is not None:
+        blocked.edges.append(caller)
+    try:
+        await wait_for(caller.signal, timers=process.timers, host=host, deadline=deadline)
+    finally:
+        if blocked is not None:
+            blocked.edges.remove(caller)
+        caller.abandon()
+    return caller
+
+
+def _refuse_wait(
+    host: Host, process: Host, ref: object, what: str, *, in_callback: bool
+) -> BaseException | None:
+    """Tell why a task inside *host* must not wait for *process*, if it must not."""
+    if host.halt is not None:
+        return Exit(host.halt)
+    if in_callback and process is host:
+        return CallingSelfError(f"{ref} cannot {what} itself: nobody would answer")
+    if in_callback and leads_to(process, host):
+        return DeadlockError(
+            f"the {what} to {ref} could never be answered: it waits for the caller"
+        )
+    return None
+
+
+def process_of(ref: ServerRef) -> "Process | None":
+    """Give the process that *ref* leads to now."""
+    return ref._target.live()  # pyright: ignore[reportPrivateUsage]  # of this module
+
+
+def target_of(ref: ServerRef) -> Target:
+    """Give what *ref* leads to."""
+    return ref._target  # pyright: ignore[reportPrivateUsage]  # of this module

@@ -1,0 +1,395 @@
+"""What runs a GenServer: the loop that takes messages out of the mailbox and calls callbacks."""
+
+import inspect
+import math
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import trio
+from trio.lowlevel import disable_ki_protection, enable_ki_protection
+
+from slipstream.errors import AwaitTimeoutError, BadReturnError, WrongTaskError
+from slipstream.reasons import NOPROC, NORMAL, SHUTDOWN, Crashed, ExitReason
+
+from ._calls import Caller, settle_deadline
+from ._child_spec import ChildSpec
+from ._exits import normalise
+from ._launch import launch, make_process
+from ._mailbox import STOP_MARK, CastItem, Tick
+from ._process import Monitor, Phase, Process, call_user
+from ._ref import ServerRef
+from ._reports import CrashReport, report_crash, state_of
+from ._results import (
+    UNSET,
+    Down,
+    Exit,
+    Ignore,
+    NoReply,
+    Reply,
+    Status,
+    Stop,
+    Timeout,
+    Unset,
+)
+from ._signatures import fit_arguments
+from ._timers import Alarm
+from ._waits import Cell, enclosing
+
+if TYPE_CHECKING:
+    from ._gen_server import GenServer
+
+__all__ = ["ServerProcess"]
+
+BURST: Final = 64
+"""Messages between two checkpoints, at most."""
+SLICE: Final = 0.005
+"""Seconds between two checkpoints, at most."""
+
+
+class ServerProcess(Process):
+    """A GenServer at work."""
+
+    __slots__ = (
+        "_argument",
+        "_carried",
+        "_current",
+        "_idle",
+        "_idle_due",
+        "_kind",
+        "_last",
+        "_last_call",
+        "_needs_result",
+        "owned",
+        "warned",
+    )
+
+    server: "GenServer"
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._argument: Any = UNSET
+        self._carried: float | None = None
+        self._idle: Alarm | None = None
+        self._idle_due = False
+        self._last: Any = UNSET
+        self._kind = "init"
+        self._needs_result = False
+        self._current: Caller | None = None
+        self._last_call: tuple[Caller, Any] | None = None
+        self.owned: list[Process] = []
+        self.warned = False
+
+    # -- its life
+
+    @disable_ki_protection
+    async def serve(self) -> ExitReason:
+        start = await self.make()
+        if start is None:
+            self.ignored = True
+            return NORMAL
+        server = self.server
+        result = await server.init(*fit_arguments(server.init, start.args))
+        if isinstance(result, Ignore):
+            self.ignored = True
+            return NORMAL
+        if (reason := self._take("init", result, None)) is not None:
+            return reason
+        if self.killed:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        self.mark_started()
+        return await self._loop()
+
+    @disable_ki_protection
+    async def _loop(self) -> ExitReason:
+        mailbox, clock = self.mailbox, trio.current_time
+        room, until = BURST, clock() + SLICE
+        while not self.stopping or self._drains():
+            callback = self._begin()
+            if callback is None:
+                await mailbox.park()
+                room, until = BURST, clock() + SLICE
+                continue
+            try:
+                result = await callback
+            except BaseException as exc:
+                if not self._was_interrupted_to_drain(exc):
+                    raise
+                result = None if self._current is None else NoReply()
+            if result is not None or self._needs_result:
+                reason = self._take(self._kind, result, self._current)
+                if reason is not None:
+                    return reason
+            room -= 1
+            if room <= 0 or clock() >= until:
+                await trio.lowlevel.checkpoint()
+                room, until = BURST, clock() + SLICE
+        return self.stop_reason
+
+    def _begin(self) -> Coroutine[Any, Any, Any] | None:
+        """Call the next callback, without awaiting it; ``None`` if there is nothing to do."""
+        server = self.server
+        self._current = None
+        self._kind = "handle_info"
+        if self._argument is not UNSET:
+            self._kind, self._needs_result = "handle_continue", True
+            self._last, self._argument = self._argument, UNSET
+            return server.handle_continue(self._last)
+        self._needs_result = False
+        if self._idle_due:
+            self._idle_due = False
+            self._last = Timeout()
+            return server.handle_info(self._last)
+        if not self.mailbox.queue:
+            return None
+        item = self.mailbox.queue.popleft()
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        self.handled += 1
+        cls = item.__class__
+        if cls is CastItem:
+            self._kind = "handle_cast"
+            self._last = item.message
+            return server.handle_cast(self._last)
+        if cls is Caller:
+            self._kind, self._needs_result = "handle_call", True
+            self._last = item.request
+            self._current = item
+            return server.handle_call(self._last, item)
+        if cls is Tick:
+            item.waiting = False
+            item = item.message
+        self._last = item
+        return server.handle_info(item)
+
+    def _take(self, kind: str, result: Any, caller: Caller | None) -> ExitReason | None:
+        """Do what a callback's *result* says; give a reason if it is to stop."""
+        timeout: float | None = None
+        argument: Any = UNSET
+        match result:
+            case None if caller is None:
+                timeout = self._carried
+            case NoReply():
+                timeout, argument = result.timeout, result.continue_with
+                if caller is not None:
+                    caller.binding = False  # from here on, anyone may answer
+            case Reply() if caller is not None:
+                timeout, argument = result.timeout, result.continue_with
+                caller.reply(result.value)
+            case Stop() if caller is not None or isinstance(result.reply, Unset):
+                if caller is not None and not isinstance(result.reply, Unset):
+                    self._last_call = (caller, result.reply)
+                return result.reason
+            case _:
+                raise self._bad_return(kind, result)
+        self._carried = None
+        self._argument = argument
+        if timeout is None:
+            return None
+        if argument is not UNSET:
+            self._carried = timeout  # armed once handle_continue has nothing else to say
+        elif timeout <= 0.0:
+            self._idle_due = True
+        elif timeout != math.inf:
+            self._idle = self.timers.at(trio.current_time() + timeout, self._ring_idle)
+        return None
+
+    def _bad_return(self, kind: str, result: Any) -> BadReturnError:
+        takes = {
+            "init": "None, NoReply, Stop or Ignore",
+            "handle_call": "Reply, NoReply or Stop, never None",
+        }.get(kind, "None, NoReply or Stop without a reply")
+        what = f"{result!r}"
+        if inspect.iscoroutine(result):
+            what = f"the coroutine {result.__qualname__}: did you forget await?"
+            result.close()
+        return BadReturnError(
+            f"{type(self.server).__qualname__}.{kind} returned {what} (it takes {takes})",
+            value=result,
+        )
+
+    def _ring_idle(self) -> None:
+        self._idle = None
+        # A message that arrived before has cancelled it, whether it was seen or not.
+        if not self.mailbox.queue:
+            self._idle_due = True
+            self.mailbox.wake()
+
+    def _drains(self) -> bool:
+        queue = self.mailbox.queue
+        if not self.spec.drain or (
+            self._argument is UNSET and (not queue or queue[0] is STOP_MARK)
+        ):
+            return False
+        self.halt = None  # the callback that had to be interrupted is over
+        return True
+
+    def _was_interrupted_to_drain(self, error: BaseException) -> bool:
+        return (
+            self.spec.drain
+            and self.halt is not None
+            and not self.killed
+            and not self.main_scope.cancel_called
+            and isinstance(normalise(error), Exit)
+        )
+
+    def stop_running(self) -> None:
+        if self.spec.drain:
+            self.mailbox.append(STOP_MARK)
+
+    @enable_ki_protection
+    async def finish(self, reason: ExitReason) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        await call_user(self.server.terminate, reason)
+
+    async def wind_up(self) -> None:
+        for child in reversed(list(self.owned)):
+            child.shut_down(SHUTDOWN, self.stop_cause or "failed")
+            await self.wait_done(child)
+
+    def settle_last_call(self) -> None:
+        if self._last_call is not None:
+            caller, value = self._last_call
+            caller.reply(value)
+
+    def child_started(self, process: Process) -> None:
+        del process
+
+    def is_loud(self, reason: ExitReason) -> bool:
+        try:
+            return self.server.reports_crash(reason)
+        except Exception:  # noqa: BLE001 - boundary: a hook must not hide the report
+            return True
+
+    def report(self, reason: ExitReason) -> None:
+        if not self.is_loud(reason):
+            return
+        status = self._status(reason)
+        client = None
+        if self._current is not None:
+            client = self._current.describe_task()
+        report_crash(
+            CrashReport(
+                process=self.label,
+                reason=status.reason,
+                message=status.message,
+                state=status.state,
+                client=client,
+            ),
+            self.crash if isinstance(reason, Crashed) else None,
+        )
+
+    def _status(self, reason: ExitReason) -> Status:
+        status = Status(state=state_of(self.server), message=self._last, reason=reason)
+        try:
+            given = cast("object", self.server.format_status(status))
+        except Exception as error:  # noqa: BLE001 - boundary: a formatter must not hide the report
+            return Status(
+                state={"<format_status raised>": repr(error)}, message="<hidden>", reason=reason
+            )
+        return given if isinstance(given, Status) else status
+
+    # -- what its instance does
+
+    async def start_owned(self, spec: ChildSpec) -> ServerRef | None:
+        """Start a process that lives inside this one; see ``GenServer.start_owned``."""
+        host, in_callback = enclosing()
+        child = make_process(spec, tree=self.tree, parent=self)
+        self.owned.append(child)
+        try:
+            blocked = host if in_callback else None
+            await launch(child, self.open_nursery(), host=host, blocked=blocked)
+        except BaseException:
+            child.kill("failed")
+            with trio.CancelScope(shield=True):
+                await self.wait_done(child)
+            raise
+        if child.ignored:
+            return None
+        ref: ServerRef = child.make_ref()
+        return ref
+
+    def watch(self, ref: ServerRef, process: Process | None) -> Monitor:
+        """Have the end of *process*, which *ref* leads to, told to ``handle_info``."""
+        monitor = Monitor(self, ref)
+        if process is None or process.phase is Phase.DEAD:
+            reason = NOPROC if process is None else process.last_reason()
+            self.mailbox.append(Down(monitor, ref, reason))
+        else:
+            process.monitor(monitor)
+        return monitor
+
+    def unwatch(self, monitor: Monitor) -> None:
+        """Have it not told, not even if it lies in the mailbox already."""
+        monitor.drop()
+        self.mailbox.remove(
+            lambda message: isinstance(message, Down) and message.monitor is monitor
+        )
+
+    def children(self) -> list[Process]:
+        return self.owned
+
+    def child_ended(self, process: Process) -> None:
+        if process in self.owned:
+            self.owned.remove(process)
+
+    async def receive(
+        self, matching: Callable[[Any], bool], timeout: float | None, what: str
+    ) -> Any:
+        """Take the oldest *matching* message out of the mailbox; see ``GenServer.receive``."""
+        deadline = settle_deadline(timeout)
+        if trio.lowlevel.current_task() is not self.task:
+            raise WrongTaskError(
+                f"only the own task of process {self.label} may receive from its mailbox"
+            )
+        mailbox = self.mailbox
+        start, removals = 0, mailbox.removals
+        await trio.lowlevel.checkpoint_if_cancelled()
+        yielded = False
+        while True:
+            if self.halt is not None:
+                if not yielded:
+                    await trio.lowlevel.checkpoint()
+                raise Exit(self.halt)
+            if removals != mailbox.removals:
+                start, removals = 0, mailbox.removals
+            found, message = mailbox.take(matching, start)
+            if found:
+                if not yielded:
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+                return message
+            start = len(mailbox.queue)
+            if trio.current_time() < deadline:
+                await self._wait_for_mail(deadline)
+            elif yielded:
+                raise AwaitTimeoutError(what, timeout or 0.0)
+            else:
+                await trio.lowlevel.checkpoint()
+            yielded = True
+
+    @enable_ki_protection
+    async def _wait_for_mail(self, deadline: float) -> None:
+        alarm = None if deadline == math.inf else self.timers.at(deadline, self.mailbox.wake)
+        cell = _MailCell(self)
+        self.cells.add(cell)
+        try:
+            await self.mailbox.park()
+        finally:
+            self.cells.discard(cell)
+            if alarm is not None:
+                alarm.cancel()
+
+
+class _MailCell(Cell):
+    """A task that waits for the mailbox of its own process."""
+
+    __slots__ = ("process",)
+
+    def __init__(self, process: ServerProcess) -> None:
+        self.process = process
+        self.done = False
+
+    def wake(self) -> None:
+        self.process.mailbox.wake()

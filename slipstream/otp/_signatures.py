@@ -1,0 +1,106 @@
+"""Callbacks are checked when their class is made: name, parameters, ``async``."""
+
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from slipstream.errors import CallbackSignatureError
+
+__all__ = ["check_callbacks", "fit_arguments"]
+
+
+def check_callbacks(
+    cls: type[Any],
+    *,
+    async_callbacks: Mapping[str, str],
+    sync_callbacks: Mapping[str, str] | None = None,
+    own_names: Iterable[str] = (),
+) -> None:
+    """Check the callbacks that the body of *cls* defines.
+
+    Args:
+        cls: the class, just made.
+        async_callbacks: the parameters of each callback after ``self``, such as
+            ``{"handle_call": "request, caller"}``; ``"*"`` for any number of them.
+        sync_callbacks: the same for those that are plain functions.
+        own_names: names that begin with ``handle_`` and yet are no callbacks.
+
+    Raises:
+        CallbackSignatureError: for a misspelled name, wrong parameters, or a missing ``async``.
+    """
+    sync_callbacks = sync_callbacks or {}
+    known = {**async_callbacks, **sync_callbacks}
+    allowed = {*known, *own_names}
+    for name, value in vars(cls).items():
+        if name in async_callbacks:
+            _check_one(cls, name, value, async_callbacks[name], is_async=True)
+        elif name in sync_callbacks:
+            _check_one(cls, name, value, sync_callbacks[name], is_async=False)
+        elif name not in allowed and inspect.isfunction(value):
+            _check_name(cls, name, value, known)
+
+
+def _shape(name: str, parameters: str, *, is_async: bool) -> str:
+    inside = "self, *args" if parameters == "*" else f"self, {parameters}" if parameters else "self"
+    return f"{'async ' if is_async else ''}def {name}({inside})"
+
+
+def _check_name(cls: type[Any], name: str, value: Any, known: Mapping[str, str]) -> None:
+    close = [
+        guess
+        for guess in difflib.get_close_matches(name, known, n=1, cutoff=0.84)
+        # "terminated" is a word of its own, and no slip of the pen.
+        if not name.startswith(guess)
+    ]
+    if name.startswith("handle_"):
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(known))}"
+        raise CallbackSignatureError(f"{cls.__qualname__}.{name} is no callback: {hint}")
+    if close and not name.startswith("_") and inspect.iscoroutinefunction(value):
+        raise CallbackSignatureError(
+            f"{cls.__qualname__}.{name} is no callback: did you mean {close[0]!r}?"
+        )
+
+
+def _check_one(cls: type[Any], name: str, value: Any, parameters: str, *, is_async: bool) -> None:
+    shape = _shape(name, parameters, is_async=is_async)
+    where = f"{cls.__qualname__}.{name}"
+    function: Any = value
+    if isinstance(value, classmethod | staticmethod) or not callable(value):
+        raise CallbackSignatureError(f"{where} is {value!r}, but it has to be a method: {shape}")
+    given = f"def {name}{_signature(function)}"
+    is_coroutine = inspect.iscoroutinefunction(inspect.unwrap(function))
+    if is_async and not is_coroutine:
+        raise CallbackSignatureError(f"{where} is not async: it is `{given}`, not `{shape}`")
+    if not is_async and is_coroutine:
+        raise CallbackSignatureError(f"{where} must not be async: it is `{shape}`")
+    if parameters == "*":
+        return
+    count = 1 + len([part for part in parameters.split(",") if part.strip()])
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except TypeError as error:
+        prefix = "async " if is_async else ""
+        raise CallbackSignatureError(
+            f"{where} takes the wrong parameters: it is `{prefix}{given}`, not `{shape}`"
+        ) from error
+    except ValueError:
+        return  # a callable without a signature that could be checked
+
+
+def _signature(function: Any) -> str:
+    try:
+        return str(inspect.signature(function))
+    except (TypeError, ValueError):
+        return "(...)"
+
+
+def fit_arguments(function: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Give the arguments for *function*, an ``init``: ``None`` where one is needed and none given."""
+    if args:
+        return args
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        return (None,)
+    return ()

@@ -1,0 +1,530 @@
+"""What runs a supervisor: one task, one queue; starts, restarts and stops go through it in turn."""
+
+import inspect
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from slipstream.errors import (
+    AlreadyPresentError,
+    AlreadyStartedError,
+    BadReturnError,
+    ChildNotFoundError,
+    ChildRestartingError,
+    ChildRunningError,
+    SlipstreamError,
+    StartError,
+    SupervisorGaveUpError,
+)
+from slipstream.reasons import (
+    NOPROC,
+    NORMAL,
+    SHUTDOWN,
+    Crashed,
+    ExitReason,
+    Shutdown,
+)
+
+from ._calls import Caller
+from ._child_spec import ChildSpec
+from ._children import (
+    Child,
+    ChildCounts,
+    Flags,
+    check_children,
+    check_significant,
+    flags_of,
+    is_restart_due,
+    is_stop_fine,
+)
+from ._intensity import Intensity
+from ._launch import launch, make_process
+from ._process import Process, call_user
+from ._ref import ServerRef
+from ._reports import SupervisorReport, logger, report_supervisor, show
+from ._results import FailedToStart, Ignore, StopCause, check_duration
+from ._signatures import fit_arguments
+from ._telemetry import child_event
+
+if TYPE_CHECKING:
+    from ._supervisor import Supervisor
+
+__all__ = ["Operation", "SupervisorProcess"]
+
+BURST: Final = 64
+
+
+class _Ended:
+    """That an incarnation of a child has ended by itself."""
+
+    __slots__ = ("child", "process")
+
+    def __init__(self, child: Child, process: Process) -> None:
+        self.child = child
+        self.process = process
+
+
+class _TryAgain:
+    """That the restart of a child is to be tried (again)."""
+
+    __slots__ = ("child", "counted", "reason", "ticket")
+
+    def __init__(self, child: Child, reason: ExitReason, *, counted: bool) -> None:
+        self.child = child
+        self.ticket = child.ticket
+        self.reason = reason
+        self.counted = counted
+
+
+class Operation:
+    """A request of a caller: a method of the supervisor process and its argument."""
+
+    __slots__ = ("argument", "method")
+
+    def __init__(self, method: "Method", argument: Any) -> None:
+        self.method = method
+        self.argument = argument
+
+    def __repr__(self) -> str:
+        return f"{self.method.__name__}({self.argument!r})"
+
+
+Method: TypeAlias = Callable[["SupervisorProcess", Any], Any]
+
+
+class SupervisorProcess(Process):
+    """A supervisor at work."""
+
+    __slots__ = ("_auto_shut", "_by_process", "_intensity", "_loading", "flags", "gave_up", "kids")
+
+    server: "Supervisor"
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.flags = Flags()
+        self.kids: dict[Any, Child] = {}
+        self._by_process: dict[Process, Child] = {}
+        self._intensity = Intensity(0, 1.0)
+        self._loading = False
+        self._auto_shut = False
+        self.gave_up: SupervisorGaveUpError | None = None
+
+    # -- its life
+
+    async def serve(self) -> ExitReason:
+        specs = await self._load()
+        if specs is None:
+            self.ignored = True
+            return NORMAL
+        for spec in specs:
+            self.kids[spec.id] = Child(spec)
+        for child in list(self.kids.values()):
+            try:
+                await self._start(child)
+            except StartError as error:
+                self.start_cause = error.__cause__ if error.__cause__ is not None else error
+                return Shutdown(FailedToStart(child.spec.id, error.reason))
+            if child.process is None and child.spec.restart == "temporary":
+                self._forget(child)
+        self.mark_started()
+        return await self._loop()
+
+    async def _load(self) -> list[ChildSpec] | None:
+        """Have the user's ``init`` tell the children, and check everything before any start."""
+        self._loading = True
+        start = await self.make()
+        if start is None:
+            return None
+        self.flags = flags_of({**self.server.options(), **start.options})
+        self._intensity = Intensity(self.flags.max_restarts, self.flags.max_seconds)
+        init = self.server.init
+        children: Any = await call_user(init, *fit_arguments(init, start.args))
+        self._loading = False
+        if isinstance(children, Ignore):
+            return None
+        if not isinstance(cast("object", children), Iterable) or isinstance(children, str | bytes):
+            what = f"{children!r}"
+            if inspect.iscoroutine(children):
+                what = f"the coroutine {children.__qualname__}: did you forget await?"
+                children.close()
+            raise BadReturnError(
+                f"{type(self.server).__qualname__}.init returned {what} "
+                "(it takes a list of children, or Ignore)",
+                value=children,
+            )
+        specs = [ChildSpec.of(child) for child in children]
+        check_children(specs, self.flags)
+        return specs
+
+    async def _loop(self) -> ExitReason:
+        queue = self.mailbox.queue
+        room = BURST
+        while not self.stopping:
+            if not queue:
+                await self.mailbox.park()
+                room = BURST
+                continue
+            item = queue.popleft()
+            self.handled += 1
+            match item:
+                case _Ended():
+                    await self._child_ended(item.child, item.process)
+                case _TryAgain():
+                    await self._try_again(item)
+                case Caller(request=Operation()):
+                    await self._operate(item)
+                case _:
+                    logger.error("supervisor %s drops an unexpected message: %s", self, show(item))
+            if self.gave_up is not None or self._auto_shut:
+                return SHUTDOWN
+            room -= 1
+            if room <= 0:
+                await trio.lowlevel.checkpoint()
+                room = BURST
+        return self.stop_reason
+
+    def stop_starting(self) -> None:
+        """Stop while children start: those that have started are stopped in order."""
+        self.interrupt_waits(self.stop_reason)
+        if self._loading:
+            self.main_scope.cancel()
+
+    async def wind_up(self) -> None:
+        """Stop the children, last first."""
+        for slot in list(self.slots):
+            slot.gone(NOPROC)
+        for child in self.kids.values():
+            child.settle()
+        cause: StopCause = self.stop_cause or ("asked" if self._auto_shut else "failed")
+        for child in reversed(list(self.kids.values())):
+            await self._stop(child, cause)
+
+    def children(self) -> list[Process]:
+        return [kid.process for kid in self.kids.values() if kid.process is not None]
+
+    def slot_reason(self) -> ExitReason:
+        return NOPROC
+
+    def report(self, reason: ExitReason) -> None:
+        report_supervisor(
+            SupervisorReport(self.label, "crash", reason, {}),
+            f"crashed: {reason}",
+            error=self.crash,
+        )
+
+    def buried(self) -> None:
+        for child in self.kids.values():
+            child.settle()
+            child.gone = True
+
+    # -- starting and stopping a child
+
+    async def _start(self, child: Child) -> None:
+        """Start *child*; ignored, it has no process afterwards.
+
+        Raises:
+            StartError: if it did not start.
+            Exit: if this supervisor is being stopped.
+        """
+        child.settle()
+        child.started_at = None
+        child.process = None
+        process = make_process(child.spec, tree=self.tree, parent=self, address=child)
+        child.process = process
+        self._by_process[process] = child
+        try:
+            await launch(process, self.open_nursery(), host=self, blocked=self)
+        except StartError:
+            child.process = None
+            raise
+        if process.ignored:
+            child.process = None
+        else:
+            child_event("start", self.label, child.spec.id)
+
+    async def _stop(self, child: Child, cause: StopCause) -> None:
+        """Stop *child* in the time that it has, and wait without a limit until it has ended."""
+        process = child.process
+        if process is None:
+            return
+        alive = process.live() is not None
+        if alive:
+            child.being_stopped = True
+            process.shut_down(SHUTDOWN, cause)
+            await self.wait_done(process)
+            child.being_stopped = False
+        child.process = None
+        reason = process.last_reason()
+        child_event("stop", self.label, child.spec.id, reason)
+        if alive and process.was_started and not is_stop_fine(child.spec, reason):
+            self._report(
+                "shutdown_error", child, reason, f"child {child.label} stopped badly: {reason}"
+            )
+
+    def _forget(self, child: Child) -> None:
+        child.settle()
+        child.gone = True
+        if self.kids.get(child.spec.id) is child:
+            del self.kids[child.spec.id]
+
+    # -- the end of a child
+
+    @enable_ki_protection
+    def child_ended(self, process: Process) -> None:
+        child = self._by_process.pop(process, None)
+        if child is None:
+            return
+        reason = child.last = process.last_reason()
+        if not process.was_started or child.process is not process or child.being_stopped:
+            return  # whoever starts or stops it knows
+        child.restarting = self._is_due(child, reason)
+        now = trio.current_time()
+        if child.started_at is not None and now - child.started_at >= self.flags.max_seconds:
+            child.restarts = 0
+        self.mailbox.append(_Ended(child, process))
+
+    def child_started(self, process: Process) -> None:
+        child = self._by_process.get(process)
+        if child is not None:
+            child.started_at = trio.current_time()
+
+    def _is_due(self, child: Child, reason: ExitReason) -> bool:
+        return (
+            is_restart_due(child.spec.restart, reason)
+            and not self.stopping
+            and self.tree.fatal is None
+        )
+
+    async def _child_ended(self, child: Child, process: Process) -> None:
+        if child.process is not process:
+            return  # of an incarnation that has been replaced, or stopped by this supervisor
+        child.process = None
+        reason = process.last_reason()
+        child_event("stop", self.label, child.spec.id, reason)
+        if self._is_due(child, reason):
+            await self._restart(child, reason, loud=process.is_loud(reason))
+            return
+        child.settle()
+        if reason.abnormal and process.is_loud(reason):
+            text = f"child {child.label} ended: {reason}"
+            self._report("child_terminated", child, reason, text)
+        if child.spec.restart == "temporary":
+            self._forget(child)
+        if child.spec.significant and self.tree.fatal is None:
+            self._auto_shut = self._is_over()
+
+    def _is_over(self) -> bool:
+        match self.flags.auto_shutdown:
+            case "never":
+                return False
+            case "any_significant":
+                return True
+            case "all_significant":
+                return not any(
+                    kid.spec.significant and (kid.live() is not None or kid.restarting)
+                    for kid in self.kids.values()
+                )
+
+    # -- restarts
+
+    async def _restart(self, child: Child, reason: ExitReason, *, loud: bool) -> None:
+        """Restart *child* now, or have it restarted later."""
+        delay = self._delay(child, reason)
+        child.restarting = True
+        if delay is not None:
+            self._later(child, reason, delay)
+            return
+        if loud:
+            self._report(
+                "child_terminated",
+                child,
+                reason,
+                f"child {child.label} ended and is restarted: {reason}",
+                level=logging.ERROR if reason.abnormal else logging.INFO,
+            )
+        await self._attempt(child, reason, counted=True)
+
+    def _delay(self, child: Child, reason: ExitReason) -> float | None:
+        """Ask the child's back-off; ``None`` if the restart counts and happens at once."""
+        restarts = child.restarts
+        child.restarts += 1
+        if child.spec.backoff is None:
+            return None
+        delay: object = child.spec.backoff(reason, restarts)
+        if delay is None:
+            return None
+        return check_duration(f"the delay that backoff of child {child.label} gave", delay)
+
+    def _later(self, child: Child, reason: ExitReason, delay: float) -> None:
+        item = _TryAgain(child, reason, counted=False)
+
+        def ring() -> None:
+            child.alarm = None
+            self.mailbox.append(item)
+
+        child.alarm = self.timers.at(trio.current_time() + delay, ring)
+
+    async def _try_again(self, item: _TryAgain) -> None:
+        if item.ticket == item.child.ticket and self.tree.fatal is None:
+            await self._attempt(item.child, item.reason, counted=item.counted)
+
+    async def _attempt(self, child: Child, reason: ExitReason, *, counted: bool) -> None:
+        """Restart *child* and whom the strategy says; a failure is retried, through the queue."""
+        if counted and not self._intensity.allow(trio.current_time()):
+            self._give_up(child, reason)
+            return
+        child_event("restart", self.label, child.spec.id, reason)
+        failed = await self._restart_group(child)
+        if failed is None:
+            return
+        kid, error = failed
+        delay = self._delay(kid, error.reason)
+        kid.restarting = True
+        if delay is not None:
+            self._later(kid, error.reason, delay)
+            return
+        text = f"child {kid.label} did not start again, which is retried"
+        self._report("start_error", kid, error.reason, text, error=error)
+        self.mailbox.append(_TryAgain(kid, error.reason, counted=True))
+
+    async def _restart_group(self, child: Child) -> tuple[Child, StartError] | None:
+        """Stop and start the children that go with *child*; give the one that did not start."""
+        group = list(self.kids.values())
+        match self.flags.strategy:
+            case "one_for_one":
+                group = [child]
+            case "one_for_all":
+                pass
+            case "rest_for_one":
+                group = group[group.index(child) :]
+        for kid in group:
+            if kid is not child:
+                kid.settle()
+                kid.awaited = True
+        for kid in reversed(group):
+            await self._stop(kid, "failed")
+            if kid.spec.restart == "temporary":
+                self._forget(kid)
+        for kid in group:
+            if not kid.gone:
+                try:
+                    await self._start(kid)
+                except StartError as error:
+                    return kid, error
+        return None
+
+    def _give_up(self, child: Child, reason: ExitReason) -> None:
+        flags = self.flags
+        error = SupervisorGaveUpError(
+            f"supervisor {self.label} gave up: child {child.label} was to be restarted after more "
+            f"than max_restarts={flags.max_restarts} within max_seconds={flags.max_seconds:g}; "
+            f"it last ended by {reason}",
+            child=child.spec.id,
+            reason=reason,
+        )
+        if isinstance(reason, Crashed):
+            error.__cause__ = reason.exception
+        child.settle()
+        self.gave_up = error
+        self._report("shutdown", child, "reached_max_restart_intensity", str(error))
+
+    def _report(
+        self,
+        context: str,
+        child: Child,
+        reason: object,
+        text: str,
+        *,
+        level: int = logging.ERROR,
+        error: BaseException | None = None,
+    ) -> None:
+        report = SupervisorReport(self.label, context, reason, child.offender())
+        report_supervisor(report, text, level=level, error=error)
+
+    # -- requests
+
+    async def _operate(self, caller: Caller) -> None:
+        operation: Operation = caller.request
+        try:
+            result = await operation.method(self, operation.argument)
+        except SlipstreamError as error:
+            caller.fail(error)
+        else:
+            caller.reply(result)
+
+    def find(self, id: object) -> Child:  # noqa: A002 - OTP's word
+        """Give the child of that *id*.
+
+        Raises:
+            ChildNotFoundError: if there is none.
+        """
+        try:
+            child = self.kids.get(id)
+        except TypeError:  # not hashable
+            child = None
+        if child is None:
+            raise ChildNotFoundError(id)
+        return child
+
+    async def start_child(self, spec: ChildSpec) -> ServerRef | None:
+        """Start a new child, the last in the order."""
+        check_significant(spec, self.flags)
+        known = self.kids.get(spec.id)
+        if known is not None:
+            if known.live() is None:
+                raise AlreadyPresentError(spec.id)
+            message = f"child {spec.id!r} runs already"
+            raise AlreadyStartedError(message, reason=NORMAL, ref=known.ref)
+        child = self.kids[spec.id] = Child(spec)
+        try:
+            await self._start(child)
+        except StartError:
+            self._forget(child)
+            raise
+        return self._started(child)
+
+    def _started(self, child: Child) -> ServerRef | None:
+        if child.process is not None:
+            return child.ref
+        if child.spec.restart == "temporary":
+            self._forget(child)
+        return None
+
+    async def terminate_child(self, id: object) -> None:  # noqa: A002 - OTP's word
+        """Stop a child; its specification stays, unless it is temporary."""
+        child = self.find(id)
+        child.settle()
+        await self._stop(child, "asked")
+        if child.spec.restart == "temporary":
+            self._forget(child)
+
+    async def restart_child(self, id: object) -> ServerRef | None:  # noqa: A002 - OTP's word
+        """Start a child that does not run."""
+        child = self._find_down(id)
+        await self._start(child)
+        return self._started(child)
+
+    async def delete_child(self, id: object) -> None:  # noqa: A002 - OTP's word
+        """Forget a child that does not run."""
+        self._forget(self._find_down(id))
+
+    def _find_down(self, id: object) -> Child:  # noqa: A002 - OTP's word
+        child = self.find(id)
+        if child.live() is not None:
+            raise ChildRunningError(id)
+        if child.restarting:
+            raise ChildRestartingError(id)
+        return child
+
+    def count(self) -> ChildCounts:
+        """Count the children."""
+        kids = list(self.kids.values())
+        return ChildCounts(
+            specs=len(kids),
+            active=sum(kid.live() is not None for kid in kids),
+            supervisors=sum(kid.spec.type == "supervisor" for kid in kids),
+            workers=sum(kid.spec.type == "worker" for kid in kids),
+        )

@@ -1,0 +1,75 @@
+"""A tree of processes: what one ``open_…`` block opens. It has names, and ends as a whole."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from slipstream.errors import AlreadyStartedError
+from slipstream.reasons import NORMAL
+
+from ._timers import Timers
+
+if TYPE_CHECKING:
+    from ._process import Process
+
+__all__ = ["Tree", "open_trees"]
+
+
+class Tree:
+    """The names of one tree, and the exception that ends all of it, if one does.
+
+    *on_abort* is called when a process was hit by an exception that is no ``Exception``, such as
+    ``KeyboardInterrupt``: the whole tree stops, and the block raises it.
+    """
+
+    __slots__ = ("fatal", "names", "on_abort", "root", "timers")
+
+    def __init__(self, timers: Timers) -> None:
+        self.timers = timers
+        self.names: dict[str, Process] = {}
+        self.fatal: BaseException | None = None
+        self.root: Process | None = None
+        self.on_abort: Callable[[], None] | None = None
+
+    def register(self, name: str, process: "Process") -> None:
+        """Give *process* its *name*.
+
+        Raises:
+            AlreadyStartedError: if another process has it.
+        """
+        holder = self.names.get(name)
+        if holder is not None:
+            ref = holder.make_ref()
+            raise AlreadyStartedError(
+                f"the name {name!r} is taken by {ref}", reason=NORMAL, ref=ref
+            )
+        self.names[name] = process
+
+    def unregister(self, name: str, process: "Process") -> None:
+        """Take the *name* from *process*."""
+        if self.names.get(name) is process:
+            del self.names[name]
+
+    def abort(self, error: BaseException) -> None:
+        """End the tree because of *error*: in order the first time, by force the second."""
+        if self.fatal is None:
+            self.fatal = error
+            if self.on_abort is not None:
+                self.on_abort()
+        elif self.root is not None:
+            self.root.kill()
+
+
+def open_trees() -> set[Tree]:
+    """Give the set of the trees that are open in this trio run."""
+    trees = _open.get()
+    if trees is None:
+        trees = set[Tree]()
+        _open.set(trees)
+    return trees
+
+
+_open: Final[trio.lowlevel.RunVar[set[Tree] | None]] = trio.lowlevel.RunVar(
+    "slipstream.otp trees", None
+)

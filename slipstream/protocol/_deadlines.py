@@ -1,0 +1,66 @@
+"""Deadlines of one connection: a heap, on a clock that stands still while reading is paused."""
+
+import heapq
+import itertools
+import math
+from typing import Any
+
+__all__ = ["Deadlines", "Obligation"]
+
+
+class Obligation:
+    """Something that is due, unless it is met before."""
+
+    __slots__ = ("met", "what")
+
+    def __init__(self, what: Any) -> None:
+        self.what = what
+        self.met = False
+
+
+class Deadlines:
+    """What is due when. Times that go in and come out are those of the caller's clock."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Obligation]] = []
+        self._numbers = itertools.count()
+        self._stood_still = 0.0
+        self._paused_at: float | None = None
+
+    def local(self, now: float) -> float:
+        """Give *now* without the time that was spent paused."""
+        if self._paused_at is not None:
+            now = self._paused_at
+        return now - self._stood_still
+
+    def pause(self, now: float) -> None:
+        """Let the clock stand still."""
+        if self._paused_at is None:
+            self._paused_at = now
+
+    def resume(self, now: float) -> None:
+        """Let the clock go on."""
+        if self._paused_at is not None:
+            self._stood_still += max(0.0, now - self._paused_at)
+            self._paused_at = None
+
+    def add(self, obligation: Obligation, now: float, seconds: float) -> None:
+        """Let *obligation* be due in so many *seconds*."""
+        heapq.heappush(self._heap, (self.local(now) + seconds, next(self._numbers), obligation))
+
+    def next(self) -> float:
+        """Give the time of the next one; infinity where there is none, or the clock stands still."""
+        heap = self._heap
+        while heap and heap[0][2].met:
+            heapq.heappop(heap)
+        return self.outer(heap[0][0]) if heap else math.inf
+
+    def outer(self, local: float) -> float:
+        """Give the caller's time for a *local* one; infinity while the clock stands still."""
+        return local + self._stood_still if self._paused_at is None else math.inf
+
+    def pop_due(self, now: float) -> Obligation | None:
+        """Take the next one that is due out, if there is one."""
+        if self.next() > now:
+            return None
+        return heapq.heappop(self._heap)[2]

@@ -1,0 +1,42 @@
+"""Events to observe: attach a function to a name or a prefix.
+
+With nobody attached an event costs a look-up in a dict. Durations are in seconds.
+
+================================================ ==================================================
+event                                            data
+================================================ ==================================================
+``slipstream.client.<callback>.start/stop/…``    ``client``; at the end ``duration``, ``error``
+``slipstream.client.rejoin``                     ``topic reason delay attempt``
+``slipstream.client.link_error``                 ``client callback error``: it ended a callback
+``slipstream.connection.connect.start/stop/…``   ``generation config``; ``duration``, ``error``
+``slipstream.connection.disconnect``             ``generation reason``
+``slipstream.connection.reconnect``              ``delay attempt reason``: what was decided
+``slipstream.connection.handle``                 ``generation frames size events``: one batch
+``slipstream.connection.heartbeat``              ``generation seconds``: it was answered
+``slipstream.connection.heartbeat_timeout``      ``generation``
+``slipstream.connection.pause``, ``.resume``     ``generation messages size``; ``seconds``
+``slipstream.connection.dropped``                ``generation count``: by ``drop_oldest``
+``slipstream.connection.discarded``              ``generation why topic event``
+``slipstream.connection.undecodable``            ``generation error``
+``slipstream.supervisor.child.<what>``           ``supervisor id reason``: start, restart, stop
+================================================ ==================================================
+
+``<callback>`` is a name such as ``handle_join``. The names of Elixir's Slipstream for the whole
+life of a connection and of a join, ``slipstream.client.connect`` and ``slipstream.client.join``,
+are spans too: from the attempt or the request to its end.
+"""
+
+from ._dispatch import Handler, attach, attached, capture_events, detach, execute, span
+from ._logging import attach_logging, detach_logging
+
+__all__ = [
+    "Handler",
+    "attach",
+    "attach_logging",
+    "attached",
+    "capture_events",
+    "detach",
+    "detach_logging",
+    "execute",
+    "span",
+]

@@ -1,0 +1,261 @@
+"""Rows t01b to t01g, t02 and t04 of faults: TLS fails in its own step, with its own cause."""
+
+import datetime
+import ssl
+import warnings
+from typing import Any
+
+import pytest
+import trio
+import trustme
+
+from slipstream.errors import ConnectError
+from slipstream.interfaces import Frame
+from slipstream.reasons import ClosedByClient, TransportFailed
+from tests.transport.support import (
+    CLOSE,
+    PATIENCE,
+    TEXT,
+    Connection,
+    RawServer,
+    close_payload,
+    connect,
+    echo_until_close,
+    frame,
+    serving,
+)
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def server_context(authority: trustme.CA, *names: str, **options: Any) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*names or ("localhost",), **options).configure_cert(context)
+    return context
+
+
+def client_context(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+async def greet_nobody(connection: Connection) -> str:
+    """Do the server's part of the handshake, and tell how it went."""
+    assert isinstance(connection.stream, trio.SSLStream)
+    try:
+        await connection.stream.do_handshake()
+        await connection.read_end()
+    except trio.BrokenResourceError:
+        return "broken"
+    return "ended"
+
+
+async def refused(server: RawServer, **options: Any) -> ConnectError:
+    started = trio.current_time()
+    with pytest.raises(ConnectError) as caught:
+        async with connect(server.request(**options)):
+            pytest.fail("it was opened")
+    assert trio.current_time() - started < 2.0
+    assert caught.value.step == "tls"
+    return caught.value
+
+
+async def test_messages_go_both_ways_over_tls(authority: trustme.CA) -> None:
+    async with serving(echo_until_close, tls=server_context(authority)) as server:
+        with trio.fail_after(PATIENCE):
+            request = server.request(ssl_context=client_context(authority))
+            async with connect(request) as transport:
+                big = b"x" * 300_000
+                transport.send_nowait(Frame(big, binary=True))
+                assert await transport.receive() == [big]
+        assert await server.result() == (1000, "")
+        assert transport.closed == ClosedByClient()
+
+
+async def test_the_server_learns_its_name_and_the_protocol(
+    authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = server_context(authority)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    names: list[str | None] = []
+    context.sni_callback = lambda _, name, __: names.append(name)
+
+    async def script(connection: Connection) -> tuple[Any, Any]:
+        assert isinstance(connection.stream, trio.SSLStream)
+        await connection.accept()
+        await connection.read_close()
+        return connection.stream.selected_alpn_protocol(), names
+
+    def trusting(*_: Any, **__: Any) -> ssl.SSLContext:
+        return context_of_client
+
+    # The default context, made as always, but trusting the test's authority.
+    context_of_client = client_context(authority)
+    monkeypatch.setattr(ssl, "create_default_context", trusting)
+    async with serving(script, tls=context) as server:
+        async with connect(server.request()):
+            pass
+        assert await server.result() == ("http/1.1", ["localhost"])
+
+
+async def test_an_authority_that_the_system_does_not_trust_is_refused(
+    authority: trustme.CA,
+) -> None:
+    """t01b."""
+    async with serving(greet_nobody, tls=server_context(authority)) as server:
+        error = await refused(server)
+        assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
+        assert "certificate" in str(error)
+        assert await server.result() == "broken"
+
+
+async def test_another_authority_than_ours_is_refused(authority: trustme.CA) -> None:
+    """t01c."""
+    async with serving(greet_nobody, tls=server_context(trustme.CA())) as server:
+        error = await refused(server, ssl_context=client_context(authority))
+        assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
+        assert await server.result() == "broken"
+
+
+async def test_a_certificate_of_another_host_is_refused(authority: trustme.CA) -> None:
+    """t01d."""
+    context = server_context(authority, "other.example")
+    async with serving(greet_nobody, tls=context) as server:
+        error = await refused(server, ssl_context=client_context(authority))
+        assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
+        assert "localhost" in str(error)
+
+
+async def test_an_expired_certificate_is_refused(authority: trustme.CA) -> None:
+    """t01e."""
+    expired = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    context = server_context(
+        authority,
+        "localhost",
+        not_before=expired - datetime.timedelta(days=1),
+        not_after=expired,
+    )
+    async with serving(greet_nobody, tls=context) as server:
+        error = await refused(server, ssl_context=client_context(authority))
+        assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
+        assert "expired" in str(error)
+
+
+async def test_a_server_that_knows_only_old_tls_is_refused(authority: trustme.CA) -> None:
+    """t01f."""
+    context = server_context(authority)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it is old TLS that is wanted
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("DEFAULT@SECLEVEL=0")
+    async with serving(greet_nobody, tls=context) as server:
+        error = await refused(server, ssl_context=client_context(authority))
+        assert isinstance(error.__cause__, ssl.SSLError)
+        assert await server.result() == "broken"
+
+
+async def test_a_client_hello_that_is_never_answered_ends_by_connect_timeout(
+    authority: trustme.CA,
+) -> None:
+    """t01g: and the server sees the end of TCP."""
+
+    async def script(connection: Connection) -> bytes:
+        return await connection.read_end()
+
+    async with serving(script) as server:
+        uri = f"wss://127.0.0.1:{server.port}/"
+        context = client_context(authority)
+        error = await refused(server, uri=uri, ssl_context=context, connect_timeout=0.3)
+        assert isinstance(error.__cause__, trio.TooSlowError)
+        assert (await server.result())[:1] == b"\x16"  # it was a ClientHello
+
+
+async def test_a_server_without_tls_is_refused(authority: trustme.CA) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.stream.receive_some()
+        await connection.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with serving(script) as server:
+        error = await refused(server, uri=f"wss://127.0.0.1:{server.port}/")
+        assert isinstance(error.__cause__, ssl.SSLError)
+
+
+@pytest.mark.parametrize("sent", [b"", frame(TEXT, b"whole"), frame(TEXT, b"torn")[:3]])
+async def test_tls_that_is_cut_without_close_notify_is_no_clean_end(
+    authority: trustme.CA, sent: bytes
+) -> None:
+    """t02."""
+
+    async def script(connection: Connection) -> None:
+        await connection.accept()
+        await connection.send(sent)
+
+    async with serving(script, tls=server_context(authority)) as server:
+        with trio.fail_after(PATIENCE):
+            request = server.request(ssl_context=client_context(authority))
+            async with connect(request) as transport:
+                if sent == frame(TEXT, b"whole"):
+                    assert await transport.receive() == ["whole"]
+                with pytest.raises(Exception, match="disconnected"):
+                    await transport.receive()
+                assert isinstance(transport.closed, TransportFailed)
+
+
+async def test_a_corrupt_record_is_the_end(authority: trustme.CA) -> None:
+    """t02."""
+
+    async def script(connection: Connection) -> None:
+        assert isinstance(connection.stream, trio.SSLStream)
+        await connection.accept()
+        await connection.stream.transport_stream.send_all(b"\x17\x03\x03\x00\x20" + b"x" * 32)
+        await connection.read_end()
+
+    async with serving(script, tls=server_context(authority)) as server:
+        with trio.fail_after(PATIENCE):
+            request = server.request(ssl_context=client_context(authority))
+            async with connect(request) as transport:
+                with pytest.raises(Exception, match="disconnected"):
+                    await transport.receive()
+                assert isinstance(transport.closed, TransportFailed)
+                assert isinstance(transport.closed.error, ssl.SSLError)
+
+
+async def test_an_answered_close_without_close_notify_is_a_clean_end(
+    authority: trustme.CA,
+) -> None:
+    """t04: and takes no time."""
+
+    async def script(connection: Connection) -> Any:
+        await connection.accept()
+        code = await connection.read_close()
+        await connection.send_frame(CLOSE, close_payload(1000))
+        return code
+
+    async with serving(script, tls=server_context(authority)) as server:
+        request = server.request(ssl_context=client_context(authority), close_timeout=60.0)
+        async with connect(request) as transport:
+            started = trio.current_time()
+        assert trio.current_time() - started < 0.5
+        assert transport.closed == ClosedByClient()
+        assert await server.result() == (1000, "")
+
+
+async def test_a_cancelled_block_says_1001_over_tls_too(authority: trustme.CA) -> None:
+    """d11."""
+
+    async def script(connection: Connection) -> Any:
+        await connection.accept()
+        return await connection.read_close(), await connection.read_end()
+
+    async with serving(script, tls=server_context(authority)) as server:
+        with trio.CancelScope() as scope:
+            request = server.request(ssl_context=client_context(authority), close_timeout=60.0)
+            async with connect(request):
+                scope.cancel()
+                await trio.sleep_forever()
+        assert await server.result() == ((1001, ""), b"")
