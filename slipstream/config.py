@@ -170,9 +170,9 @@ class ReconnectPolicy(_BackOff):
         match reason:
             case ClosedByServer(code=code, reason=text) if code in FATAL_CLOSE_CODES:
                 return Fatal(f"the server closed with {code} {text}".rstrip())
-            case ClosedByServer(code=1012):
+            case ClosedByServer(code=1012) if self.delays is None:
                 return Retry(self.uniform(1.0, 5.0))
-            case ClosedByServer(code=1013):
+            case ClosedByServer(code=1013) if self.delays is None:
                 return Retry(self.uniform(30.0, 60.0))
             case TransportFailed(error=RemoteProtocolError(code=1009)):
                 return Fatal("a message was larger than max_message_size")

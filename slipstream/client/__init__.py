@@ -1,6 +1,5 @@
 """What applications subclass: clients, their sockets, and scripts."""
 
-from ._awaiting import ANY, Messages
 from ._client import SlipstreamClient
 from ._health import Health
 from ._on_message import on_message
@@ -9,6 +8,7 @@ from ._ref import ClientRef
 from ._script import open_socket
 from ._server import ClientServer
 from ._socket import Socket
+from .awaiting import ANY, Messages
 
 __all__ = [
     "ANY",

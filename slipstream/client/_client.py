@@ -86,7 +86,7 @@ class SlipstreamClient(ChildDefaults):
         """
         from ._server import ClientServer  # noqa: PLC0415 - a cycle by nature, see above
 
-        keywords = {"id": cls, "shutdown": 10.0, **child_keywords(cls), **overrides}
+        keywords: dict[str, Any] = {"id": cls, "shutdown": 10.0, **child_keywords(cls), **overrides}
         return ChildSpec(start=start_of(ClientServer, cls, argument), **keywords)
 
     # Callbacks

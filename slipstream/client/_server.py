@@ -1,6 +1,7 @@
 """The process that drives a client: it follows the link's events and calls the callbacks."""
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -91,7 +92,7 @@ class ClientServer(GenServer, restart="permanent"):
         self.pushes = Pushes(self, self.topics)
         self.socket = Socket(self)
         self.client = client_class()
-        self.client._server = self
+        self.client._server = self  # pyright: ignore[reportPrivateUsage]  # the two halves of one client
         self._connections: ServerRef | None = None
         self._supervisor_monitor: Any = None
         self._prepare()
@@ -247,33 +248,40 @@ class ClientServer(GenServer, restart="permanent"):
         check: Callable[[], LinkError | None],
         timeout: float | None,
         what: str,
+        *,
+        done: Callable[[], bool] = bool,
     ) -> Any:
-        """Take the first event that is *matching*; ask *check* at each change what ends the wait.
+        """Take the first event that is *matching*, or give ``None`` as soon as *done* says so.
 
-        Gives ``None`` where a change ended no wait, but may have brought what is waited for.
+        *check* is asked at each change what ends the wait. Always a checkpoint. Safe to cancel.
         """
         inbox = self.link.inbox
+        deadline = math.inf if timeout is None else trio.current_time() + timeout
         inbox.start_awaiting()
         try:
-            item = self.take(matching)
-            if item is not None:
-                await trio.lowlevel.checkpoint()
-                return item
-            error = check()
-            if error is not None:
-                await trio.lowlevel.checkpoint()
-                raise error
-            item = await self._receive(
-                lambda other: isinstance(other, Nudge | WaitsOverflowed) or matching(other), timeout
-            )
-        except AwaitTimeoutError as error:
-            raise AwaitTimeoutError(what, error.seconds) from None
+            await trio.lowlevel.checkpoint()
+            while not done():
+                item = self.take(matching)
+                if item is not None:
+                    return item
+                error = check()
+                if error is not None:
+                    raise error
+                left = None if timeout is None else max(0.0, deadline - trio.current_time())
+                item = await self._receive(
+                    lambda other: isinstance(other, Nudge | WaitsOverflowed) or matching(other),
+                    left,
+                )
+                if isinstance(item, WaitsOverflowed):
+                    raise item.error
+                inbox.taken()
+                if not isinstance(item, Nudge):
+                    return item
+        except AwaitTimeoutError:
+            raise AwaitTimeoutError(what, timeout or 0.0) from None
         finally:
             inbox.stop_awaiting()
-        if isinstance(item, WaitsOverflowed):
-            raise item.error
-        inbox.taken()
-        return None if isinstance(item, Nudge) else item
+        return None
 
     def follow_opened(self, opened: ConnectionOpened, *, flush: bool = True) -> None:
         """Follow the news that a connection is open."""

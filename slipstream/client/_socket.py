@@ -10,11 +10,11 @@ from slipstream.interfaces import Message, Payload
 from slipstream.protocol import ChannelReply
 from slipstream.reasons import NOPROC, DisconnectReason
 
-from . import _awaiting as awaiting
-from ._awaiting import ANY
+from . import awaiting
 from ._health import Health
 from ._pushes import WhenUnjoined
 from ._topics import TopicStatus
+from .awaiting import ANY
 
 if TYPE_CHECKING:  # a cycle by nature: the server makes the socket, the socket acts on the server
     from ._server import ClientServer

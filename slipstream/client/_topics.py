@@ -246,7 +246,7 @@ class Topics:
             raise ConfigError(f"topic is {name!r}; accepted is a name that is not empty")
         config = self._host.link.config
         serializer = (config.serializer if config is not None else None) or V2Serializer()
-        shown = {} if callable(params) else params
+        shown: Any = {} if callable(params) else params
         serializer.encode(Message(None, None, name, "phx_join", shown))
 
     def _request(self, topic: Topic) -> None:

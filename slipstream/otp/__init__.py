@@ -21,7 +21,7 @@ from ._child_spec import ChildDefaults, ChildKeywords, ChildSpec, Start, child_k
 from ._children import ChildCounts, ChildInfo, ChildStatus
 from ._gen_server import GenServer
 from ._mailbox import Mailbox, Timer
-from ._process import Monitor
+from ._shell import Monitor
 from ._ref import ServerRef, ServerStatistics, process_of
 from ._results import (
     Down,

@@ -14,14 +14,15 @@ from ._child_spec import ChildKeywords, ChildLike, ChildSpec, HasChildSpec, Star
 from ._children import AutoShutdown, Strategy, check_supervisor_keys
 from ._exits import leaves, normalise
 from ._launch import launch, make_process
-from ._process import Phase, Process
+from ._process import Process
+from ._shell import Phase
 from ._ref import ServerRef
 from ._results import Exit, StopCause
 from ._supervisor import Supervisor, SupervisorRef, check_list
 from ._supervisor_process import SupervisorProcess
 from ._timers import Timers
 from ._tree import Tree, open_trees
-from ._waits import Host, check_task, enclosing, wait_for
+from ._waits import Host, blocked_on, check_task, enclosing, wait_for
 
 __all__ = ["open_server", "open_supervisor"]
 
@@ -78,13 +79,14 @@ def _is_cancelled(error: BaseException) -> bool:
     return all(isinstance(leaf, trio.Cancelled) for leaf in leaves(error))
 
 
-async def _end(process: Process, cause: StopCause) -> BaseException | None:
+async def _end(process: Process, cause: StopCause, blocked: Host | None) -> BaseException | None:
     """Stop the root and wait; a second Ctrl-C meanwhile kills it, and is given back."""
     interrupt: BaseException | None = None
     process.shut_down(SHUTDOWN, cause)
     while process.phase is not Phase.DEAD:
         try:
-            await wait_for(process.done, timers=process.timers, host=None)
+            with blocked_on(blocked, process):
+                await wait_for(process.done, timers=process.timers, host=None)
         except KeyboardInterrupt as error:
             interrupt = error
             process.kill()
@@ -96,6 +98,7 @@ async def _open_root(spec: ChildSpec) -> AsyncGenerator[Process]:
     """Open a tree with the root *spec*. Whatever leaves the block leaves it bare."""
     check_task()
     host, in_callback = enclosing()
+    blocked = host if in_callback else None
     await trio.lowlevel.checkpoint_if_cancelled()
     timers = Timers.acquire()
     tree = Tree(timers)
@@ -115,7 +118,7 @@ async def _open_root(spec: ChildSpec) -> AsyncGenerator[Process]:
         try:
             async with trio.open_nursery() as nursery:
                 try:
-                    await launch(process, nursery, host=host, blocked=host if in_callback else None)
+                    await launch(process, nursery, host=host, blocked=blocked)
                     with block.body:
                         yield process
                 except BaseException as exc:  # noqa: BLE001 - raised below, outside of the nursery
@@ -123,7 +126,7 @@ async def _open_root(spec: ChildSpec) -> AsyncGenerator[Process]:
                 block.leaving = True
                 # From here on nothing may cut the stop short: it has a limit of its own.
                 nursery.cancel_scope.shield = True
-                interrupt = await _end(process, _cause_of(error, host))
+                interrupt = await _end(process, _cause_of(error, host), blocked)
                 error = error or interrupt
         except BaseExceptionGroup as group:  # Ctrl-C in the nursery's very last step
             error = error or normalise(group)
@@ -233,7 +236,7 @@ def open_supervisor(
             spec = ChildSpec.of(spec, name=name)
     else:
         spec = ChildSpec(
-            id="supervisor",
+            id="root",
             start=Start(Supervisor, (check_list(children, options),), options),
             type="supervisor",
             name=name,

@@ -2,12 +2,13 @@
 
 import enum
 import math
+import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import trio
 from trio.lowlevel import Task, enable_ki_protection
 
-from slipstream.errors import CallTimeoutError, ServerGoneError
+from slipstream.errors import CallTimeoutError, ServerGoneError, WrongTaskError
 from slipstream.reasons import Crashed, ExitReason
 
 from ._results import check_duration
@@ -78,12 +79,19 @@ class Caller:
         self._task = task
 
     def reply(self, value: Any) -> bool:
-        """Answer with *value*. Never raises.
+        """Answer with *value*.
 
         Returns:
             Whether the answer will be seen: ``False`` for a second one, and where the caller has
             given up, or its process has ended.
+
+        Raises:
+            WrongTaskError: from another thread than trio's.
         """
+        if threading.get_ident() != self.server.thread:
+            raise WrongTaskError(
+                f"{self} is of a trio run in another thread: go through trio.from_thread.run_sync"
+            )
         return self._settle(SlotState.ANSWERED, value)
 
     def fail(self, error: BaseException) -> bool:

@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, ItemsView, Mapping
 from typing import (
     Any,
     ClassVar,
@@ -24,6 +24,7 @@ from slipstream.reasons import ExitReason
 from ._results import Ignore, check_duration
 
 __all__ = [
+    "CHILD_CHECKS",
     "Backoff",
     "ChildDefaults",
     "ChildKeywords",
@@ -154,7 +155,7 @@ def _id(key: str, value: object) -> object:
     return value
 
 
-_CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = {
+CHILD_CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = {
     "id": _id,
     "restart": one_of("permanent", "transient", "temporary"),
     "shutdown": _shutdown,
@@ -265,7 +266,7 @@ class ChildSpec:
                 "kill_grace": kill_grace,
                 **unknown,
             },
-            _CHECKS,
+            CHILD_CHECKS,
             where="in a child specification",
         )
         if not isinstance(start, Start) and not callable(start):
@@ -309,11 +310,15 @@ class ChildSpec:
         return spec
 
 
+def _items(mapping: Mapping[Any, Any]) -> ItemsView[Any, Any]:
+    return mapping.items()
+
+
 def _specify(child: object) -> ChildSpec:
     if isinstance(child, ChildSpec):
         return child
     if isinstance(child, Mapping):
-        given = cast("Mapping[str, Any]", child)
+        given = {str(key): value for key, value in _items(child)}
         for key in ("id", "start"):
             if key not in given:
                 raise ChildSpecError(f"a child specification needs the key {key!r}: {given!r}")
@@ -376,7 +381,7 @@ class ChildDefaults:
     def __init_subclass__(cls, **keywords: Unpack[ChildKeywords]) -> None:
         super().__init_subclass__()
         if keywords:
-            checked = check_keys(keywords, _CHECKS, where=f"of class {cls.__qualname__}")
+            checked = check_keys(keywords, CHILD_CHECKS, where=f"of class {cls.__qualname__}")
             cls._child_keywords = {**cls._child_keywords, **checked}
 
     @classmethod

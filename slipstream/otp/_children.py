@@ -10,12 +10,14 @@ from slipstream.errors import ChildSpecError
 from slipstream.reasons import KILLED, NOPROC, RESTARTING, SHUTDOWN, ExitReason
 
 from ._child_spec import ChildSpec, ChildType, Restart, Start, check_keys, one_of
-from ._process import Phase, Process
+from ._process import Process
+from ._shell import Phase
 from ._ref import ServerRef
 from ._results import check_duration
 from ._timers import Alarm
 
 __all__ = [
+    "SUPERVISOR_CHECKS",
     "AutoShutdown",
     "Child",
     "ChildCounts",
@@ -69,7 +71,7 @@ def _max_seconds(key: str, value: object) -> float:
     return seconds
 
 
-_CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = {
+SUPERVISOR_CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = {
     "strategy": one_of("one_for_one", "one_for_all", "rest_for_one"),
     "max_restarts": _max_restarts,
     "max_seconds": _max_seconds,
@@ -83,7 +85,7 @@ def flags_of(options: Mapping[str, Any], *, where: str = "of a supervisor") -> F
     Raises:
         ChildSpecError: for an unknown one or a wrong value.
     """
-    return Flags(**check_keys(options, _CHECKS, where=where))
+    return Flags(**check_keys(options, SUPERVISOR_CHECKS, where=where))
 
 
 def check_supervisor_keys(given: Mapping[str, Any], *, where: str) -> dict[str, Any]:
@@ -92,7 +94,7 @@ def check_supervisor_keys(given: Mapping[str, Any], *, where: str) -> dict[str, 
     Raises:
         ChildSpecError: for an unknown one or a wrong value.
     """
-    return check_keys(given, _CHECKS, where=where)
+    return check_keys(given, SUPERVISOR_CHECKS, where=where)
 
 
 class ChildStatus(enum.StrEnum):
@@ -152,11 +154,13 @@ class Child:
         "restarts",
         "spec",
         "started_at",
+        "thread",
         "ticket",
     )
 
-    def __init__(self, spec: ChildSpec) -> None:
+    def __init__(self, spec: ChildSpec, *, thread: int) -> None:
         self.spec = spec
+        self.thread = thread
         self.process: Process | None = None
         self.restarting = False
         self.awaited = False

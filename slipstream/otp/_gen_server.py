@@ -1,6 +1,7 @@
 """GenServer: the class that applications subclass."""
 
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar, Final, TypeAlias, Unpack, cast
 
@@ -11,7 +12,7 @@ from ._calls import Caller
 from ._child_spec import ChildDefaults, ChildKeywords, ChildSpec, Start
 from ._launch import PROCESS_CLASSES
 from ._mailbox import Mailbox, Timer
-from ._process import Monitor
+from ._shell import Monitor
 from ._ref import ServerRef, process_of
 from ._results import (
     Ignore,
@@ -141,12 +142,18 @@ class GenServer(ChildDefaults):
     @property
     def _process(self) -> ServerProcess:
         try:
-            return self._slipstream_process
+            process = self._slipstream_process
         except AttributeError:
             raise WrongTaskError(
                 f"this {type(self).__qualname__} is no process: processes are started by "
                 "open_server, open_supervisor or a supervisor"
             ) from None
+        if threading.get_ident() != process.thread:
+            raise WrongTaskError(
+                f"process {process.label} is of a trio run in another thread: go through "
+                "trio.from_thread.run_sync"
+            )
+        return process
 
     @property
     def ref(self) -> ServerRef:

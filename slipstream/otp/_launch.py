@@ -3,28 +3,17 @@
 import trio
 
 from slipstream.errors import AlreadyStartedError, StartError
-from slipstream.reasons import NORMAL, Crashed, Normal
+from slipstream.reasons import NORMAL, Crashed, Shutdown
 
-from ._child_spec import ChildSpec, Start
-from ._process import Parent, Process
+from ._child_spec import ChildSpec, Start, label_of
+from ._process import Process
+from ._shell import Parent
 from ._ref import Target
+from ._results import FailedToStart
 from ._tree import Tree
-from ._waits import Host, wait_for
+from ._waits import Host, blocked_on, wait_for
 
 __all__ = ["PROCESS_CLASSES", "launch", "make_process"]
-
-
-class _StartEdge:
-    """That nobody but the process being started can end the wait for its start."""
-
-    __slots__ = ("server",)
-
-    def __init__(self, server: Process) -> None:
-        self.server: Host = server
-
-    @property
-    def binding(self) -> bool:
-        return True
 
 
 async def launch(
@@ -40,10 +29,7 @@ async def launch(
         Exit: if *host* is being stopped; the process may still be starting.
     """
     nursery.start_soon(process.run, name=process.label)
-    edge = _StartEdge(process)
-    if blocked is not None:
-        blocked.edges.append(edge)
-    try:
+    with blocked_on(blocked, process):
         in_time = await wait_for(
             process.started,
             timers=process.timers,
@@ -57,9 +43,6 @@ async def launch(
                 f"{process.label} did not start within {process.spec.start_timeout:g} s",
                 reason=process.last_reason(),
             )
-    finally:
-        if blocked is not None:
-            blocked.edges.remove(edge)
     if not process.was_started and not process.ignored:
         raise start_error(process)
 
@@ -72,10 +55,12 @@ def start_error(process: Process) -> StartError:
         cause = reason.exception
     if isinstance(cause, AlreadyStartedError):
         return AlreadyStartedError(str(cause), reason=cause.reason, ref=cause.ref)
-    why = f": {cause!r}" if cause is not None else f": {reason}"
-    if isinstance(reason, Normal):
-        why = " and ended"
-    error = StartError(f"{process.label} did not start{why}", reason=reason)
+    inner, path = reason, [process.label]
+    while isinstance(inner, Shutdown) and isinstance(inner.detail, FailedToStart):
+        path.append(label_of(inner.detail.id))
+        inner = inner.detail.reason
+    why = repr(cause) if cause is not None else "it ended at once" if inner == NORMAL else inner
+    error = StartError(f"{' > '.join(path)} did not start: {why}", reason=reason)
     error.__cause__ = cause
     return error
 

@@ -32,6 +32,7 @@ class Target(Protocol):
     """What a reference leads to: one incarnation, or a child over its incarnations."""
 
     dropped: int
+    thread: int
 
     @property
     def label(self) -> str:
@@ -80,11 +81,10 @@ class ServerRef:
     References are equal if they lead to the same.
     """
 
-    __slots__ = ("_target", "_thread")
+    __slots__ = ("_target",)
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._thread = threading.get_ident()
 
     # -- what it leads to
 
@@ -153,7 +153,7 @@ class ServerRef:
         return process.start_timer(seconds, message, repeat=False)
 
     def _receiver(self) -> "Process | None":
-        if threading.get_ident() != self._thread:
+        if threading.get_ident() != self._target.thread:
             raise WrongTaskError(
                 f"{self} is of a trio run in another thread: go through trio.from_thread.run_sync"
             )
@@ -214,7 +214,7 @@ class ServerRef:
         return Pending(self, caller)
 
     def _live_here(self) -> "Process | None":
-        if threading.get_ident() != self._thread:
+        if threading.get_ident() != self._target.thread:
             raise WrongTaskError(
                 f"{self} is of a trio run in another thread: go through trio.from_thread.run"
             )
@@ -248,7 +248,11 @@ class ServerRef:
             raise CallingSelfError(
                 f"{self} cannot stop itself and wait: return Stop, or raise Exit"
             )
-        process.shut_down(reason, "asked", forgive_brutal=True)
+        # As in OTP, a process that starts hears of it once it has started.
+        if process.is_starting:
+            await wait_for(process.started, timers=process.timers, host=host, deadline=deadline)
+        if not process.is_starting:
+            process.shut_down(reason, "asked", forgive_brutal=True)
         if not await wait_for(process.done, timers=process.timers, host=host, deadline=deadline):
             raise CallTimeoutError(self, "stop", timeout or 0.0)
         if process.exit_reason != reason:

@@ -78,12 +78,7 @@ def report_crash(report: CrashReport, error: BaseException | None) -> None:
     ]
     if report.client is not None:
         lines.append(f"client: {report.client}")
-    logger.error(
-        "%s",
-        "\n  ".join(lines),
-        exc_info=error,
-        extra={"report": report},
-    )
+    _log(logging.ERROR, "\n  ".join(lines), report, error)
 
 
 def report_supervisor(
@@ -94,14 +89,14 @@ def report_supervisor(
     error: BaseException | None = None,
 ) -> None:
     """Log what a supervisor has to say of a child."""
-    logger.log(
-        level,
-        "supervisor %s: %s",
-        report.supervisor,
-        text,
-        exc_info=error,
-        extra={"report": report},
-    )
+    _log(level, f"supervisor {report.supervisor}: {text}", report, error)
+
+
+def _log(level: int, text: str, report: object, error: BaseException | None) -> None:
+    try:
+        logger.log(level, "%s", text, exc_info=error, extra={"report": report})
+    except Exception:  # noqa: BLE001 - boundary: a log handler must not take a process with it
+        traceback.print_exc()
 
 
 def _why(reason: ExitReason) -> str:

@@ -16,7 +16,8 @@ from ._child_spec import ChildSpec
 from ._exits import normalise
 from ._launch import launch, make_process
 from ._mailbox import STOP_MARK, CastItem, Tick
-from ._process import Monitor, Phase, Process, call_user
+from ._process import Process, call_user
+from ._shell import Monitor, Phase
 from ._ref import ServerRef
 from ._reports import CrashReport, report_crash, state_of
 from ._results import (
@@ -28,6 +29,7 @@ from ._results import (
     Reply,
     Status,
     Stop,
+    StopCause,
     Timeout,
     Unset,
 )
@@ -244,9 +246,10 @@ class ServerProcess(Process):
             self._idle = None
         await call_user(self.server.terminate, reason)
 
-    async def wind_up(self) -> None:
+    async def wind_up(self, reason: ExitReason) -> None:
+        cause: StopCause = self.stop_cause or ("failed" if reason.abnormal else "asked")
         for child in reversed(list(self.owned)):
-            child.shut_down(SHUTDOWN, self.stop_cause or "failed")
+            child.shut_down(SHUTDOWN, cause)
             await self.wait_done(child)
 
     def settle_last_call(self) -> None:

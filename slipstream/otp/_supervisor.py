@@ -7,17 +7,25 @@ from slipstream.errors import ChildSpecError, SupervisorGaveUpError
 from slipstream.reasons import NOPROC
 
 from ._calls import gone_error
-from ._child_spec import ChildDefaults, ChildKeywords, ChildLike, ChildSpec, Start
+from ._child_spec import (
+    CHILD_CHECKS,
+    ChildDefaults,
+    ChildKeywords,
+    ChildLike,
+    ChildSpec,
+    Start,
+    check_keys,
+)
 from ._children import (
+    SUPERVISOR_CHECKS,
     ChildCounts,
     ChildInfo,
     SupervisorKeywords,
     check_children,
-    check_supervisor_keys,
     flags_of,
 )
 from ._launch import PROCESS_CLASSES
-from ._process import Phase
+from ._shell import Phase
 from ._ref import ServerRef, ask
 from ._results import Ignore
 from ._signatures import check_callbacks
@@ -187,11 +195,10 @@ class Supervisor(ChildDefaults, type="supervisor"):
     ref_class: ClassVar[type[ServerRef]] = SupervisorRef
 
     def __init_subclass__(cls, **keywords: Unpack[SupervisorClassKeywords]) -> None:
-        mine, rest = _divide(keywords)
+        mine, rest = _divide(keywords, where=f"of class {cls.__qualname__}")
         super().__init_subclass__(**cast("ChildKeywords", rest))
         if mine:
-            where = f"of class {cls.__qualname__}"
-            cls._options = {**cls._options, **check_supervisor_keys(mine, where=where)}
+            cls._options = {**cls._options, **mine}
         check_callbacks(cls, async_callbacks=ASYNC_CALLBACKS)
 
     @classmethod
@@ -203,8 +210,7 @@ class Supervisor(ChildDefaults, type="supervisor"):
         Raises:
             ChildSpecError: for an unknown key or a wrong value, those of the children included.
         """
-        mine, rest = _divide(overrides)
-        options = check_supervisor_keys(mine, where=f"of {cls.__qualname__}.child_spec")
+        options, rest = _divide(overrides, where=f"of {cls.__qualname__}.child_spec")
         if cls is Supervisor:
             if len(args) > 1:
                 raise ChildSpecError(
@@ -236,11 +242,11 @@ def check_list(children: object, options: Mapping[str, Any]) -> list[ChildSpec]:
     return specs
 
 
-def _divide(keywords: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Divide *keywords* into a supervisor's own and those that any child has."""
-    own = SupervisorKeywords.__annotations__
-    mine = {key: value for key, value in keywords.items() if key in own}
-    return mine, {key: value for key, value in keywords.items() if key not in own}
+def _divide(keywords: Mapping[str, Any], *, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Check *keywords*, and divide them into a supervisor's own and those that any child has."""
+    checked = check_keys(keywords, {**SUPERVISOR_CHECKS, **CHILD_CHECKS}, where=where)
+    mine = {key: value for key, value in checked.items() if key in SUPERVISOR_CHECKS}
+    return mine, {key: value for key, value in checked.items() if key not in SUPERVISOR_CHECKS}
 
 
 SupervisorProcess.serves = Supervisor

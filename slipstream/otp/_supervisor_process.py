@@ -120,7 +120,7 @@ class SupervisorProcess(Process):
             self.ignored = True
             return NORMAL
         for spec in specs:
-            self.kids[spec.id] = Child(spec)
+            self.kids[spec.id] = Child(spec, thread=self.thread)
         for child in list(self.kids.values()):
             try:
                 await self._start(child)
@@ -192,8 +192,9 @@ class SupervisorProcess(Process):
         if self._loading:
             self.main_scope.cancel()
 
-    async def wind_up(self) -> None:
+    async def wind_up(self, reason: ExitReason) -> None:
         """Stop the children, last first."""
+        del reason
         for slot in list(self.slots):
             slot.gone(NOPROC)
         for child in self.kids.values():
@@ -419,9 +420,8 @@ class SupervisorProcess(Process):
     def _give_up(self, child: Child, reason: ExitReason) -> None:
         flags = self.flags
         error = SupervisorGaveUpError(
-            f"supervisor {self.label} gave up: child {child.label} was to be restarted after more "
-            f"than max_restarts={flags.max_restarts} within max_seconds={flags.max_seconds:g}; "
-            f"it last ended by {reason}",
+            f"supervisor {self.label} gave up: more than max_restarts={flags.max_restarts} within "
+            f"max_seconds={flags.max_seconds:g}; the last was due to child {child.label}: {reason}",
             child=child.spec.id,
             reason=reason,
         )
@@ -478,7 +478,7 @@ class SupervisorProcess(Process):
                 raise AlreadyPresentError(spec.id)
             message = f"child {spec.id!r} runs already"
             raise AlreadyStartedError(message, reason=NORMAL, ref=known.ref)
-        child = self.kids[spec.id] = Child(spec)
+        child = self.kids[spec.id] = Child(spec, thread=self.thread)
         try:
             await self._start(child)
         except StartError:

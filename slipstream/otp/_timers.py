@@ -60,6 +60,11 @@ class Timers:
             timers = Timers()
             _current.set(timers)
         timers._users += 1
+        if timers._done is None:
+            timers._done = trio.Event()
+            trio.lowlevel.spawn_system_task(
+                timers._serve, timers._done, name="slipstream.otp timers"
+            )
         return timers
 
     async def release(self) -> None:
@@ -73,6 +78,8 @@ class Timers:
                     self._scope.cancel()
                 if self._done is not None:
                     await self._done.wait()
+            else:
+                await trio.lowlevel.checkpoint()
 
     @enable_ki_protection
     def at(self, deadline: float, action: Callable[[], None]) -> Alarm:
@@ -81,10 +88,7 @@ class Timers:
         if deadline == math.inf:
             return alarm
         heapq.heappush(self._heap, (deadline, next(self._order), alarm))
-        if self._done is None:
-            self._done = trio.Event()
-            trio.lowlevel.spawn_system_task(self._serve, self._done, name="slipstream.otp timers")
-        elif self._scope is not None and deadline < self._scope.deadline:
+        if self._scope is not None and deadline < self._scope.deadline:
             self._scope.deadline = deadline
         return alarm
 

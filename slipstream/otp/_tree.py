@@ -1,5 +1,6 @@
 """A tree of processes: what one ``open_…`` block opens. It has names, and ends as a whole."""
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -23,10 +24,11 @@ class Tree:
     ``KeyboardInterrupt``: the whole tree stops, and the block raises it.
     """
 
-    __slots__ = ("fatal", "names", "on_abort", "root", "timers")
+    __slots__ = ("fatal", "names", "on_abort", "root", "thread", "timers")
 
     def __init__(self, timers: Timers) -> None:
         self.timers = timers
+        self.thread = threading.get_ident()
         self.names: dict[str, Process] = {}
         self.fatal: BaseException | None = None
         self.root: Process | None = None

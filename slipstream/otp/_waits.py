@@ -5,6 +5,8 @@ stopped. Inside means: in its callback, or in any task below it in trio's task t
 """
 
 import math
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Protocol
 
 import trio
@@ -22,6 +24,7 @@ __all__ = [
     "Edge",
     "Host",
     "Signal",
+    "blocked_on",
     "check_task",
     "current_process",
     "enclosing",
@@ -110,6 +113,33 @@ class Edge(Protocol):
     def binding(self) -> bool:
         """Whether only that process can do it."""
         ...
+
+
+class ProcessEdge:
+    """That a process has to start or to end first, which nobody can do for it."""
+
+    __slots__ = ("server",)
+
+    def __init__(self, server: "Host") -> None:
+        self.server = server
+
+    @property
+    def binding(self) -> bool:
+        return True
+
+
+@contextmanager
+def blocked_on(host: "Host | None", process: "Host") -> Generator[None]:
+    """Note, as long as the block lasts, that *host*'s callback waits for *process*."""
+    if host is None:
+        yield
+        return
+    edge = ProcessEdge(process)
+    host.edges.append(edge)
+    try:
+        yield
+    finally:
+        host.edges.remove(edge)
 
 
 class Host:

@@ -155,8 +155,10 @@ def _is_suspect(payload: Any) -> bool:
     """Tell cheaply whether *payload* may hold what msgspec would write, and JSON cannot hold."""
     if type(payload) is not dict:
         return True
-    fields: dict[Any, Any] = payload
-    return any(type(key) is not str or type(item) not in _PLAIN for key, item in fields.items())
+    return any(
+        type(key) is not str or type(item) not in _PLAIN
+        for key, item in cast("Any", payload).items()
+    )
 
 
 def _decode_json(json: JsonCodec, data: str) -> Any:

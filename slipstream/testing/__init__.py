@@ -1,0 +1,19 @@
+"""The public test kit: an embedded Phoenix server."""
+
+from ._channel import Answer, Channel, Error, Ok, Refuse, ReplyRef, ReplyWith
+from ._server import ConnectInfo, PhoenixServer, Reject
+from ._socket import ServerSocket
+
+__all__ = [
+    "Answer",
+    "Channel",
+    "ConnectInfo",
+    "Error",
+    "Ok",
+    "PhoenixServer",
+    "Refuse",
+    "Reject",
+    "ReplyRef",
+    "ReplyWith",
+    "ServerSocket",
+]

@@ -130,6 +130,11 @@ class LivingEndpoint(Endpoint):
         self.begin(HangUp(), TransportFailed(error))
         self._goodbye_scope.cancel()
 
+    def give_up(self) -> None:
+        """End without a word: there is nobody to say it to."""
+        self.begin(HangUp(), ClosedByClient())
+        self._goodbye_scope.cancel()
+
     async def wait_finished(self) -> None:
         """Wait until everything is over. Shielded from cancellation, since it is bounded."""
         with trio.CancelScope(shield=True):
@@ -182,10 +187,10 @@ async def beside(endpoint: LivingEndpoint) -> AsyncGenerator[None]:
                 raised = error
             await endpoint.leave(raised)
     except BaseExceptionGroup as group:
-        raise bare(group) from None
+        raise bare(group) from raised  # a task crashed: it matters more, but hides nothing
     if raised is not None:
         try:
-            raise bare(raised)
+            raise raised
         finally:
             del raised  # the exception's traceback would refer to itself
 

@@ -4,13 +4,15 @@ import socket
 import ssl
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import attrs
 import trio
 
 from slipstream.errors import ConnectError
 from slipstream.interfaces import ConnectRequest
+
+from ._lifecycle import bare
 
 __all__ = ["Attempt", "Target", "open_stream", "parse_target"]
 
@@ -24,12 +26,13 @@ KEEPALIVE_COUNT = 3
 
 @attrs.frozen
 class Target:
-    """Where a URI leads to."""
+    """Where a URI leads to; *credentials* are ``user:password``, where it has them."""
 
     host: str
     port: int
     secure: bool
     resource: str = attrs.field(repr=False)
+    credentials: str | None = attrs.field(default=None, repr=False)
 
     @property
     def authority(self) -> str:
@@ -90,7 +93,11 @@ def parse_target(uri: str) -> Target:
         raise ValueError("the URI has no host")
     secure = parts.scheme == "wss"
     resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Target(parts.hostname, parts.port or (443 if secure else 80), secure, resource)
+    credentials = None
+    if parts.username is not None:
+        credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    port = parts.port or (443 if secure else 80)
+    return Target(parts.hostname, port, secure, resource, credentials)
 
 
 async def open_stream(
@@ -151,10 +158,10 @@ async def _connect(
                 nursery.start_soon(try_one, index, over)
                 with trio.move_on_after(NEXT_ADDRESS_AFTER):
                     await over.wait()
-    except BaseException:
+    except BaseException as error:  # noqa: BLE001 - raised again, when everything is closed
         for winner in winners:
             winner.close()
-        raise
+        raise bare(error) from None
     if not winners:
         cause = errors[0] if len(errors) == 1 else ExceptionGroup("no address answered", errors)
         raise attempt.error("; ".join(dict.fromkeys(map(str, errors)))) from cause

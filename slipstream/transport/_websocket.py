@@ -6,6 +6,7 @@ sees: whatever trio-websocket, wsproto, h11 or ssl raise becomes a :class:`Conne
 reason why the connection ended.
 """
 
+import base64
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn, TypeAlias, assert_never, cast
@@ -135,8 +136,8 @@ class _WebSocketTransport(LivingEndpoint):
                 raise attempt.timed_out() from error
             if not self._opened:
                 await self._raise_refusal(attempt)
-        except BaseException as error:
-            self.broke(error)
+        except BaseException:
+            self.give_up()
             raise
 
     async def _raise_refusal(self, attempt: Attempt) -> NoReturn:
@@ -165,7 +166,7 @@ class _WebSocketTransport(LivingEndpoint):
                     self._target.authority,
                     self._target.resource,
                     subprotocols=self.request.subprotocols,
-                    extra_headers=[(k.encode(), v.encode()) for k, v in self.request.headers],
+                    extra_headers=self._extra_headers(),
                     max_message_size=self.request.max_message_size,
                 )
                 self._subprotocol = websocket.subprotocol
@@ -180,6 +181,13 @@ class _WebSocketTransport(LivingEndpoint):
         finally:
             self._tap.detach()
             self._answered.set()
+
+    def _extra_headers(self) -> list[tuple[bytes, bytes]]:
+        headers = [(name.encode(), value.encode()) for name, value in self.request.headers]
+        credentials = self._target.credentials
+        if credentials is not None and not any(k.lower() == b"authorization" for k, _ in headers):
+            headers.append((b"Authorization", b"Basic " + base64.b64encode(credentials.encode())))
+        return headers
 
     # Reading
 

@@ -115,9 +115,9 @@ class Diary(list[tuple[Any, ...]]):
         """Give who wrote *what*."""
         return [entry[1] for entry in self if entry[0] == what]
 
-    def take(self) -> list[tuple[Any, ...]]:
+    def take(self) -> "Diary":
         """Give everything, and begin anew."""
-        written = list(self)
+        written = Diary(self)
         self.clear()
         return written
 

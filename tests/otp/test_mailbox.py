@@ -284,11 +284,11 @@ def test_receive_agrees_with_a_list(
     arrivals: list[tuple[int, int]], operations: list[tuple[str, int, int]]
 ) -> None:
     """Section 4.3: random arrivals and receives; nothing is lost, doubled or out of order."""
-    # Messages are (serial, kind); each comes `gap` seconds after the one before it.
+    # Messages are (serial, kind); each comes a little more than `gap` seconds after the last.
     schedule: list[tuple[float, tuple[int, int]]] = []
-    clock = 0.25  # never at the instant of a deadline, which are whole seconds
+    clock = 0.0
     for serial, (kind, gap) in enumerate(arrivals):
-        clock += gap
+        clock += gap + 0.01  # never two at one instant, and none at that of a deadline
         schedule.append((clock, (serial, kind)))
 
     def model() -> tuple[list[Any], list[Any]]:

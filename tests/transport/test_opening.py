@@ -96,6 +96,14 @@ async def test_a_uri_that_leads_nowhere_fails_in_step_uri(uri: str) -> None:
     assert "secret" not in str(error)
 
 
+def test_credentials_in_a_uri_are_found_and_never_shown() -> None:
+    target = parse_target("wss://jo%40x:s%3Acret@h/a?token=t0ken")
+    assert target.credentials == "jo@x:s:cret"
+    assert target.authority == "h"
+    assert "cret" not in repr(target)
+    assert "t0ken" not in repr(target)
+
+
 async def test_a_refused_connection_fails_in_step_tcp() -> None:
     """h09."""
     error = await failed(f"ws://127.0.0.1:{await free_port()}/")

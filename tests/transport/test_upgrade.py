@@ -264,6 +264,24 @@ async def test_the_request_says_what_was_asked_for_and_the_transport_what_was_an
         )
 
 
+@pytest.mark.parametrize(
+    ("headers", "sent"), [((), "Basic am86cHc="), ((("authorization", "Bearer s"),), "Bearer s")]
+)
+async def test_credentials_in_the_uri_are_sent_unless_a_header_says_otherwise(
+    headers: tuple[tuple[str, str], ...], sent: str
+) -> None:
+    async def script(connection: Connection) -> str | None:
+        await connection.accept()
+        await connection.read_close()
+        return connection.header("Authorization")
+
+    async with serving(script) as server:
+        uri = f"ws://jo:pw@127.0.0.1:{server.port}/"
+        async with connect(server.request(uri=uri, headers=headers, close_timeout=0.1)):
+            pass
+        assert await server.result() == sent
+
+
 async def test_a_header_that_cannot_be_sent_is_a_connect_error() -> None:
     async with serving(Connection.read_end) as server:
         error = await refused(server, headers=(("Evil", "a\r\nInjected: b"),))

@@ -75,8 +75,10 @@ def matches(pattern: Any, value: Any) -> bool:
         case type():
             return isinstance(value, pattern)
         case Mapping():
+            parts: Mapping[Any, Any] = pattern
+            whole: Any = value
             return isinstance(value, Mapping) and all(
-                key in value and matches(part, value[key]) for key, part in pattern.items()
+                key in whole and matches(part, whole[key]) for key, part in parts.items()
             )
         case _ if callable(pattern):
             return bool(pattern(value))
@@ -158,6 +160,8 @@ async def await_join(server: "ClientServer", name: str, timeout: float | None) -
     failures = topic.failures
     if server.link.phase is not Phase.OPEN and topic.status is not TopicStatus.CLOSED:
         await _connected(server, timeout)
+    else:
+        await trio.lowlevel.checkpoint()
     server.catch_up()
     server.topics.flush(name)
 
@@ -171,15 +175,18 @@ async def await_join(server: "ClientServer", name: str, timeout: float | None) -
             return JoinError(name, topic.reason)
         return _lost(server)
 
-    while topic.status is not TopicStatus.JOINED:
+    def joined() -> bool:
+        return topic.status is TopicStatus.JOINED
+
+    while not joined():
         left = None if timeout is None else max(0.0, deadline - trio.current_time())
-        item = await server.next_item(concerns, check, left, f"the join of {name!r}")
-        if item is not None and server.follow_topic(item) and isinstance(item, TopicJoined):
-            return topic.response
-        error = check()
-        if error is not None:
-            raise error
-    await trio.lowlevel.checkpoint()
+        what = f"the join of {name!r}"
+        item = await server.next_item(concerns, check, left, what, done=joined)
+        if item is not None:
+            server.follow_topic(item)
+            error = None if joined() else check()
+            if error is not None:
+                raise error
     return topic.response
 
 

@@ -1,0 +1,329 @@
+"""What others may know and ask of a process: where it stands, to stop, to tell of its end."""
+
+import enum
+import inspect
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, Protocol, cast
+
+import trio
+from trio.lowlevel import Task, disable_ki_protection, enable_ki_protection
+
+from slipstream.errors import BadReturnError, WrongTaskError
+from slipstream.reasons import (
+    KILLED,
+    NOPROC,
+    SHUTDOWN,
+    Crashed,
+    ExitReason,
+)
+
+from ._calls import Caller
+from ._child_spec import ChildSpec, Start
+from ._exits import fatal_of, normalise, without
+from ._mailbox import Mailbox, Tick, Timer
+from ._ref import ServerRef, Target
+from ._reports import SupervisorReport, report_supervisor
+from ._results import Down, Exit, Ignore, StopCause
+from ._timers import Alarm
+from ._tree import Tree
+from ._waits import OWNERS, Host, Signal, blocked_on, wait_for
+
+__all__ = ["Monitor", "Parent", "Phase", "Shell"]
+
+
+class Phase(enum.Enum):
+    """How far a process has come."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    ENDING = "ending"
+    DEAD = "dead"
+
+
+class Parent(Protocol):
+    """Who started a process and is told of its end."""
+
+    def child_ended(self, process: "Shell") -> None:
+        """Take note that *process* has ended; must not block or raise."""
+        ...
+
+    def child_started(self, process: "Shell") -> None:
+        """Take note that *process* has started; must not block or raise."""
+        ...
+
+
+class Monitor:
+    """What ``monitor`` gave: it tells the watcher of one process's end, once."""
+
+    __slots__ = ("ref", "target", "watcher")
+
+    def __init__(self, watcher: "Shell", ref: ServerRef) -> None:
+        self.watcher = watcher
+        self.ref = ref
+        self.target: Shell | None = None
+
+    def tell(self, reason: ExitReason) -> None:
+        """Tell the watcher that the process has ended, for *reason*."""
+        self.target = None
+        self.watcher.watching.discard(self)
+        if self.watcher.phase is not Phase.DEAD:
+            self.watcher.mailbox.append(Down(self, self.ref, reason))
+
+    def drop(self) -> None:
+        """Have nobody told."""
+        if self.target is not None:
+            self.target.monitors.pop(self, None)
+            self.target = None
+        self.watcher.watching.discard(self)
+
+
+class Shell(Host):
+    """One incarnation of a process. Also the target of references that are pinned to it.
+
+    Attributes:
+        spec: how it was specified.
+        server: the instance of the user's class, once it is made.
+        started: fires when ``init`` is done, or has failed.
+        done: fires when the process has ended.
+        slots: the calls that it owes an answer.
+    """
+
+    __slots__ = (
+        "_alarms",
+        "_grace",
+        "address",
+        "crash",
+        "done",
+        "dropped",
+        "exit_reason",
+        "handled",
+        "helper_error",
+        "ignored",
+        "kill_scope",
+        "mailbox",
+        "main_scope",
+        "monitors",
+        "parent",
+        "phase",
+        "server",
+        "slots",
+        "spec",
+        "start_cause",
+        "started",
+        "stop_cause",
+        "stop_reason",
+        "stopping",
+        "task",
+        "thread",
+        "tree",
+        "was_started",
+        "watching",
+    )
+
+    serves: ClassVar[type[Any]]
+
+    def __init__(
+        self, spec: ChildSpec, *, tree: Tree, parent: Parent, address: Target | None = None
+    ) -> None:
+        super().__init__(tree.timers)
+        self.spec = spec
+        self.tree = tree
+        self.thread = tree.thread
+        self.parent = parent
+        self.address: Target = self if address is None else address
+        self.server: Any = None
+        self.task: Task | None = None
+        self.mailbox = Mailbox()
+        self.slots: set[Caller] = set()
+        self.monitors: dict[Monitor, None] = {}
+        self.watching: set[Monitor] = set()
+        self._alarms: set[Alarm] = set()
+        self._grace: Alarm | None = None
+        self.kill_scope = trio.CancelScope(shield=True)
+        self.main_scope = trio.CancelScope()
+        self.phase = Phase.STARTING
+        self.was_started = False
+        self.ignored = False
+        self.started = Signal()
+        self.done = Signal()
+        self.stopping = False
+        self.stop_reason: ExitReason = SHUTDOWN
+        self.stop_cause: StopCause | None = None
+        self.exit_reason: ExitReason | None = None
+        self.start_cause: BaseException | None = None
+        self.crash: BaseException | None = None
+        self.helper_error: BaseException | None = None
+        self.handled = 0
+        self.dropped = 0
+        if spec.name is not None:
+            tree.register(spec.name, self)
+
+    # -- as a target of references
+
+    @property
+    def label(self) -> str:
+        """What reports call it."""
+        return self.spec.label
+
+    @property
+    def name(self) -> str | None:
+        """Its name in the tree."""
+        return self.spec.name
+
+    def live(self) -> "Shell | None":
+        """Give itself while it lives."""
+        return None if self.phase is Phase.DEAD else self
+
+    def absence(self) -> ExitReason:
+        """Tell why it does not."""
+        return NOPROC
+
+    def last_reason(self) -> ExitReason:
+        """Tell how it ended."""
+        return NOPROC if self.exit_reason is None else self.exit_reason
+
+    def __str__(self) -> str:
+        return self.label
+
+    def make_ref(self) -> Any:
+        """Give a reference to its address, of the class that its own class wants."""
+        return self.ref_class()(self.address)
+
+    def ref_class(self) -> type[ServerRef]:
+        """Give the class of references to it."""
+        start = self.spec.start
+        source: Any = start.cls if isinstance(start, Start) else self.server or self.serves
+        return cast("type[ServerRef]", getattr(source, "ref_class", ServerRef))
+
+    # -- what others ask of it
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether its ``init`` is not done yet."""
+        return self.phase is Phase.STARTING
+
+    @property
+    def killed(self) -> bool:
+        """Whether it has been killed, or has used up its time to stop."""
+        return self.kill_scope.cancel_called
+
+    @enable_ki_protection
+    def shut_down(
+        self,
+        reason: ExitReason,
+        cause: StopCause,
+        *,
+        within: float | None = None,
+        forgive_brutal: bool = False,
+    ) -> None:
+        """Ask it to stop for *reason*, in the time that its specification gives it, or *within*.
+
+        A second request can only shorten the time.
+        """
+        if self.phase is Phase.DEAD:
+            return
+        seconds = self.spec.shutdown if within is None else within
+        if seconds == "brutal_kill":
+            if not forgive_brutal:
+                self.kill(cause)
+                return
+            seconds = math.inf
+        now = trio.current_time()
+        self._die_by(now + seconds)
+        if self.stopping or self.phase is Phase.ENDING:
+            return
+        self.stopping = True
+        self.stop_reason = reason
+        self.stop_cause = cause
+        if self.phase is Phase.STARTING:
+            self.stop_starting()
+        else:
+            interrupt = self.spec.interrupt_after
+            if interrupt is None:
+                interrupt = self.spec.interrupt_seconds if within is None else seconds / 2
+            self.main_scope.deadline = now + interrupt
+            self.stop_running()
+            self.interrupt_waits(reason)
+            self.mailbox.wake()
+
+    def stop_starting(self) -> None:
+        """Stop while starting: there is nothing to terminate yet."""
+        self.kill()
+
+    def stop_running(self) -> None:
+        """Do what else a request to stop needs."""
+
+    @enable_ki_protection
+    def kill(self, cause: StopCause | None = None) -> None:
+        """End it now, as far as that is possible, and all below it; ``terminate`` does not run."""
+        if self.phase is Phase.DEAD:
+            return
+        self.stopping = True
+        self.stop_cause = self.stop_cause or cause
+        self._die_by(trio.current_time())
+        self.kill_scope.cancel()
+        self.kill_children()
+
+    def children(self) -> list["Shell"]:
+        """Give the processes that run in its nursery, in the order of their start."""
+        return []
+
+    def kill_children(self) -> None:
+        """Kill whatever runs below it."""
+        for child in self.children():
+            child.kill("failed")
+
+    def _die_by(self, deadline: float) -> None:
+        if deadline < self.kill_scope.deadline:
+            self.kill_scope.deadline = deadline
+            if self._grace is not None:
+                self._grace.cancel()
+            self._grace = self.timers.at(deadline + self.spec.kill_grace, self._refuses_to_die)
+
+    def _refuses_to_die(self) -> None:
+        stack = ""
+        if self.task is not None:
+            stack = "".join(
+                f"\n    {frame.f_code.co_name} ({frame.f_code.co_filename}:{line})"
+                for frame, line in self.task.iter_await_frames()
+            )
+        report_supervisor(
+            SupervisorReport(str(self.parent), "killing", None, {"id": self.spec.id}),
+            f"{self.label} refuses to die: killed {self.spec.kill_grace:g} s ago, it still runs "
+            f"in task {self.task.name if self.task else '?'!r}{stack}",
+        )
+
+    def monitor(self, monitor: Monitor) -> None:
+        """Have *monitor* told of the end."""
+        monitor.target = self
+        self.monitors[monitor] = None
+        monitor.watcher.watching.add(monitor)
+
+    def start_timer(self, seconds: float, message: Any, *, repeat: bool) -> Timer:
+        """Put *message* into the mailbox in *seconds*; with *repeat* again and again."""
+        timer = Timer(None)
+        tick = Tick(message)
+        due = trio.current_time() + seconds
+
+        def ring() -> None:
+            nonlocal due
+            self._alarms.discard(alarms.pop())
+            if not repeat:
+                self.mailbox.append(message)
+                return
+            if not tick.waiting:  # a process that lags behind gets one tick, not all of them
+                tick.waiting = True
+                self.mailbox.append(tick)
+            due = max(due + seconds, trio.current_time())
+            set_off()
+
+        def set_off() -> None:
+            alarm = self.timers.at(due, ring)
+            alarms.append(alarm)
+            self._alarms.add(alarm)
+            timer.set_alarm(alarm)
+
+        alarms: list[Alarm] = []
+        set_off()
+        return timer

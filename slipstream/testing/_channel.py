@@ -1,0 +1,134 @@
+"""What a test writes to have a server: channels, as in Phoenix."""
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import attrs
+
+from slipstream.interfaces import Payload
+from slipstream.reasons import NORMAL, ExitReason
+
+if TYPE_CHECKING:  # a cycle by nature: a socket starts channels, a channel acts on its socket
+    from ._socket import ServerSocket
+
+__all__ = ["Answer", "Channel", "Error", "Ok", "Refuse", "ReplyRef", "ReplyWith"]
+
+
+@attrs.frozen
+class ReplyWith:
+    """Answer with any *status*."""
+
+    status: str
+    response: Payload = attrs.field(factory=dict[str, Any])
+
+
+@attrs.frozen
+class Ok:
+    """Answer ``ok``; to a join: let it in."""
+
+    response: Payload = attrs.field(factory=dict[str, Any])
+
+    @property
+    def status(self) -> str:
+        """The status on the wire."""
+        return "ok"
+
+
+@attrs.frozen
+class Error:
+    """Answer ``error``; to a join: refuse it."""
+
+    response: Payload = attrs.field(factory=dict[str, Any])
+
+    @property
+    def status(self) -> str:
+        """The status on the wire."""
+        return "error"
+
+
+Refuse = Error
+"""The name of :class:`Error` in a ``join``."""
+
+Answer: TypeAlias = Ok | Error | ReplyWith
+
+
+@attrs.frozen
+class ReplyRef:
+    """What a later :meth:`Channel.reply` needs to know."""
+
+    ref: str | None
+    join_ref: str | None
+
+
+class Channel:
+    """A channel of a topic: subclass it and hand it to a :class:`PhoenixServer`.
+
+    All callbacks are ``async``. One object serves one join of one client. What a callback raises
+    crashes the channel, as in Phoenix: the client gets ``phx_error``, the server goes on.
+
+    Attributes:
+        topic: the topic that was joined.
+        socket: the connection that it was joined on.
+        reply_ref: the push that is being handled, for a later :meth:`reply`.
+        stop_reason: why it stops after this callback, if it does.
+        assigns: a dict for whatever the channel wants to keep.
+    """
+
+    topic: str
+    assigns: dict[str, Any]
+    socket: "ServerSocket"
+
+    def __init__(self) -> None:
+        self.assigns = {}
+        self.stop_reason: ExitReason | None = None
+        self.reply_ref = ReplyRef(None, None)
+
+    def attach(
+        self, socket: "ServerSocket", topic: str, ref: str | None, join_ref: str | None
+    ) -> None:
+        """Tell the channel where it belongs; its socket does, before the join."""
+        self.socket, self.topic = socket, topic
+        self.reply_ref = ReplyRef(ref, join_ref)
+
+    async def join(
+        self, topic: str, payload: Payload, socket: "ServerSocket", /
+    ) -> Ok | Error | None:
+        """Let a client in (``None`` or ``Ok(response)``), or refuse it (``Refuse(response)``)."""
+        return None
+
+    async def handle_in(
+        self, event: str, payload: Payload, socket: "ServerSocket", /
+    ) -> Answer | None:
+        """Handle a push; an answer is its reply, ``None`` is none."""
+        return None
+
+    async def handle_info(self, message: Any, /) -> None:
+        """Handle what was sent with :meth:`send`; ``"after_join"`` comes after each join."""
+
+    async def terminate(self, reason: ExitReason, /) -> None:
+        """Clean up."""
+
+    # For use in callbacks
+
+    def reply(self, ref: ReplyRef, answer: Answer) -> None:
+        """Answer a push now: later, twice, or from another task."""
+        self.socket.send_reply(ref.join_ref, ref.ref, self.topic, answer)
+
+    def push(self, event: str, payload: Payload) -> None:
+        """Push to this client."""
+        self.socket.send(self.reply_ref.join_ref, None, self.topic, event, payload)
+
+    def broadcast(self, event: str, payload: Payload) -> None:
+        """Send to every client that has joined the topic."""
+        self.socket.server.broadcast(self.topic, event, payload)
+
+    def broadcast_from(self, event: str, payload: Payload) -> None:
+        """Send to every other client that has joined the topic."""
+        self.socket.server.broadcast(self.topic, event, payload, but=self)
+
+    def send(self, message: Any) -> None:
+        """Have :meth:`handle_info` called with *message*."""
+        self.socket.send_info(self, message)
+
+    def stop(self, reason: ExitReason = NORMAL) -> None:
+        """Stop the channel after this callback: ``phx_close``, or ``phx_error`` if it is abnormal."""
+        self.stop_reason = reason

@@ -1,0 +1,356 @@
+"""An embedded Phoenix server on a loopback port, for tests of clients."""
+
+import inspect
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Final, Self, TypeAlias
+from urllib.parse import parse_qsl, urlsplit
+
+import attrs
+import trio
+from trio_websocket import (
+    ConnectionClosed,
+    HandshakeError,
+    WebSocketConnection,
+    WebSocketRequest,
+    wrap_server_stream,
+)
+
+from slipstream.errors import ConfigError
+from slipstream.interfaces import Message, Payload
+from slipstream.otp import GenServer, SupervisorRef, open_supervisor, wait_event
+from slipstream.reasons import NORMAL
+
+from ._channel import Channel
+from ._socket import ServerSocket
+
+__all__ = ["ConnectInfo", "PhoenixServer", "Reject"]
+
+_FRAMES_KEPT: Final = 10_000
+_SETTLE: Final = 5.0
+
+
+@attrs.frozen
+class ConnectInfo:
+    """What a ``connect`` function may look at."""
+
+    path: str
+    params: Mapping[str, str]
+    headers: Mapping[str, str]
+    subprotocols: tuple[str, ...]
+
+
+@attrs.frozen
+class Reject:
+    """Refuse a connect with an HTTP response."""
+
+    status: int = 403
+    body: bytes = b""
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
+
+
+Connect: TypeAlias = Callable[[ConnectInfo], "Verdict | Awaitable[Verdict]"]
+Verdict: TypeAlias = Reject | bool | None
+"""``False`` is a 403, as ``:error`` from Phoenix's ``connect/3``; what it raises, a 500."""
+
+
+class PhoenixServer:
+    """An embedded Phoenix server: the V2 (and V1) protocol, channels of one's own, and faults.
+
+    ``async with PhoenixServer({"rooms:*": Room}) as server:`` listens on *host* and *port* (0 for
+    any free one); ``server.url`` is what a client connects to. Leaving the block ends everything,
+    open connections included.
+
+    Args:
+        channels: channel classes by topic pattern; a trailing ``*`` stands for the rest.
+        path: where the socket is mounted; the URI ends in ``/websocket``.
+        connect: a sync or async function that lets a connect through or not.
+        max_channels: how many topics one connection may join.
+        max_message_size: bytes; a larger message is answered with a close 1009.
+
+    Attributes:
+        sockets: the connections that are open now.
+        requests: every connect so far, refused ones included.
+        frames: the newest messages that clients sent, at most 10,000.
+        crashes: what the ``join`` of a channel raised.
+        dropped: messages that found no connection to go to.
+    """
+
+    def __init__(
+        self,
+        channels: Mapping[str, type[Channel]],
+        *,
+        path: str = "/socket",
+        connect: Connect | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        max_channels: int = 100,
+        max_message_size: int = 16 << 20,
+    ) -> None:
+        for pattern, channel in channels.items():
+            given: Any = channel
+            if not (isinstance(given, type) and issubclass(given, Channel)):
+                raise ConfigError(
+                    f"channels[{pattern!r}] is {channel!r}; accepted is a Channel class"
+                )
+        self._channels = dict(channels)
+        self._path = f"{path.rstrip('/')}/websocket"
+        self._connect = connect
+        self._host, self._port = host, port
+        self._max_message_size = max_message_size
+        self._stack = AsyncExitStack()
+        self._supervisor: SupervisorRef | None = None
+        self._changed = trio.Event()
+        self._numbers = 0
+        self._rejection: Reject | None = None
+        self.max_channels = max_channels
+        self.sockets: list[ServerSocket] = []
+        self.requests: list[ConnectInfo] = []
+        self.frames: deque[Message] = deque(maxlen=_FRAMES_KEPT)
+        self.crashes: list[BaseException] = []
+        self.dropped = 0
+
+    async def __aenter__(self) -> Self:
+        self._supervisor = await self._stack.enter_async_context(
+            open_supervisor([], name=None, shutdown=3.0)
+        )
+        await self._listen()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        return await self._stack.__aexit__(kind, error, traceback)
+
+    @property
+    def url(self) -> str:
+        """What a client connects to."""
+        return f"ws://{self._host}:{self._port}{self._path}"
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return self._port
+
+    # What tests do to it
+
+    def broadcast(
+        self, topic: str, event: str, payload: Payload, *, but: Channel | None = None
+    ) -> int:
+        """Send to every client that has joined *topic*; tell to how many."""
+        count = 0
+        for socket in list(self.sockets):
+            channel = socket.channel(topic)
+            if channel is not None and channel is not but:
+                socket.send(None, None, topic, event, payload)
+                count += 1
+        return count
+
+    def drop(self) -> None:
+        """Cut every connection without a close frame, as a killed transport process does."""
+        for socket in list(self.sockets):
+            socket.drop()
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close every connection with a close frame."""
+        for socket in list(self.sockets):
+            socket.close(code, reason)
+
+    def disconnect(self) -> None:
+        """Close every connection as a ``disconnect`` broadcast does, with 1001."""
+        self.close(1001)
+
+    def crash(self, topic: str, error: Exception | None = None) -> None:
+        """Let every channel of *topic* crash."""
+        for socket in list(self.sockets):
+            socket.crash_channel(topic, error or RuntimeError("crashed by the test"))
+
+    async def stop_channel(self, topic: str) -> None:
+        """Let every channel of *topic* stop in an orderly way."""
+        for socket in list(self.sockets):
+            channel = socket.channel_ref(topic)
+            if channel is not None:
+                await channel.stop(NORMAL)
+
+    def refuse_connects(
+        self, status: int = 403, *, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Refuse all connects from now on."""
+        self._rejection = Reject(status, body, headers or {})
+
+    def accept_connects(self) -> None:
+        """Let connects through again."""
+        self._rejection = None
+
+    async def restart(self, *, code: int = 1012, down_for: float = 0.0) -> None:
+        """Stop listening, close every connection with *code*, and listen again on the same port.
+
+        *down_for* is in seconds. Cancelled half-way it does not listen.
+        """
+        supervisor = self._running()
+        await supervisor.terminate_child("listener")
+        self.close(code)
+        await self.wait_connections(0)
+        await trio.sleep(down_for)
+        await self._listen()
+
+    # What tests wait for; each raises trio.TooSlowError after *within* seconds
+
+    async def wait_connections(self, count: int, *, within: float = _SETTLE) -> None:
+        """Wait until exactly *count* connections are open."""
+        await self.wait_until(lambda: len(self.sockets) == count, within=within)
+
+    async def wait_joined(self, topic: str, *, within: float = _SETTLE) -> Channel:
+        """Wait until some client has joined *topic*; give its channel."""
+        await self.wait_until(lambda: bool(self.channels(topic)), within=within)
+        return self.channels(topic)[0]
+
+    async def wait_until(self, condition: Callable[[], bool], *, within: float = _SETTLE) -> None:
+        """Wait until *condition* holds; it is looked at whenever a client comes, goes, joins or sends."""
+        deadline = trio.current_time() + within
+        await trio.lowlevel.checkpoint()
+        while not condition():
+            if not await wait_event(self._changed, deadline=deadline):
+                raise trio.TooSlowError(f"not within {within:g} s")
+
+    def channels(self, topic: str) -> Sequence[Channel]:
+        """Give the channels of *topic*, one a client."""
+        found = [socket.channel(topic) for socket in self.sockets]
+        return [channel for channel in found if channel is not None]
+
+    # What its sockets do
+
+    def make_channel(self, topic: str) -> Channel | None:
+        """Make the channel for a join of *topic*; the most specific pattern wins."""
+        fitting = [
+            pattern
+            for pattern in self._channels
+            if (topic.startswith(pattern[:-1]) if pattern.endswith("*") else topic == pattern)
+        ]
+        if not fitting:
+            return None
+        return self._channels[max(fitting, key=lambda pattern: (pattern == topic, len(pattern)))]()
+
+    async def shake_hands(
+        self, nursery: trio.Nursery, stream: trio.SocketStream, socket: ServerSocket
+    ) -> WebSocketConnection | None:
+        """Answer the upgrade request; ``None`` where it came to nothing."""
+        try:
+            request = await wrap_server_stream(
+                nursery, stream, message_queue_size=64, max_message_size=self._max_message_size
+            )
+        except (HandshakeError, ConnectionClosed, trio.BrokenResourceError):
+            return None
+        parts = urlsplit(request.path)
+        headers = {
+            name.decode().lower(): value.decode("latin-1") for name, value in request.headers
+        }
+        info = ConnectInfo(
+            parts.path, dict(parse_qsl(parts.query)), headers, tuple(request.proposed_subprotocols)
+        )
+        self.requests.append(info)
+        self._tell()
+        socket.params, socket.headers = info.params, headers
+        rejection = await self._judge(info)
+        try:
+            if rejection is not None:
+                pairs = [(k.encode(), v.encode()) for k, v in rejection.headers.items()]
+                await request.reject(
+                    rejection.status,
+                    extra_headers=[*pairs, (b"content-length", str(len(rejection.body)).encode())],
+                    body=rejection.body,
+                )
+                return None
+            # As Phoenix: the token's subprotocol is never answered, "phoenix" is.
+            chosen = "phoenix" if "phoenix" in info.subprotocols else None
+            return await self._accept(request, chosen)
+        except (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
+            return None
+
+    async def _accept(self, request: WebSocketRequest, chosen: str | None) -> WebSocketConnection:
+        return await request.accept(subprotocol=chosen)
+
+    async def _judge(self, info: ConnectInfo) -> Reject | None:
+        if self._rejection is not None:
+            return self._rejection
+        if info.path != self._path:
+            return Reject(404)
+        if not info.params.get("vsn", "1.0.0").startswith(("1.", "2.")):
+            return Reject(403)
+        if self._connect is None:
+            return None
+        try:
+            verdict = self._connect(info)
+            if inspect.isawaitable(verdict):
+                verdict = await verdict
+        except Exception as error:  # noqa: BLE001 - boundary: a raising connect/3 is a 500, as in Phoenix
+            self.crashes.append(error)
+            return Reject(500)
+        return Reject(403) if verdict is False else verdict if isinstance(verdict, Reject) else None
+
+    def socket_opened(self, socket: ServerSocket) -> None:
+        """Note that a connection is open."""
+        self.sockets.append(socket)
+        self._tell()
+
+    def socket_closed(self, socket: ServerSocket) -> None:
+        """Note that a connection is over."""
+        if socket in self.sockets:
+            self.sockets.remove(socket)
+        self._tell()
+
+    def joined(self, topic: str) -> None:
+        """Note that a client has joined *topic*."""
+        del topic
+        self._tell()
+
+    # Inside
+
+    def _running(self) -> SupervisorRef:
+        if self._supervisor is None:
+            raise ConfigError("the server does not run: use it as `async with PhoenixServer(…)`")
+        return self._supervisor
+
+    async def _listen(self) -> None:
+        listeners = await trio.open_tcp_listeners(self._port, host=self._host)
+        self._port = listeners[0].socket.getsockname()[1]
+        await self._running().start_child(
+            _Listener.child_spec(self, listeners, id="listener", shutdown=1.0)
+        )
+
+    async def take(self, stream: trio.SocketStream) -> None:
+        """Start the process of an accepted connection."""
+        self._numbers += 1
+        supervisor = self._running()
+        await supervisor.start_child(ServerSocket.child_spec(self, stream, id=self._numbers))
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+
+
+class _Listener(GenServer, restart="temporary"):
+    """Accepts connections."""
+
+    async def init(self, server: PhoenixServer, listeners: list[trio.SocketListener], /) -> None:
+        """Take the bound *listeners*."""
+        self._server = server
+        self._listeners = listeners
+        self.start_soon(self._accept)
+
+    async def _accept(self) -> None:
+        # Not trio.serve_listeners: it would close each stream when its handler is done or
+        # cancelled, and connections must outlive the listener to be closed in order.
+        async with trio.open_nursery() as nursery:
+            for listener in self._listeners:
+                nursery.start_soon(self._accept_from, listener)
+
+    async def _accept_from(self, listener: trio.SocketListener) -> None:
+        async with listener:
+            while True:
+                await self._server.take(await listener.accept())
