@@ -1,0 +1,20 @@
+"""The ``slipstream`` command. It needs the extra ``cli``."""
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command; where its packages are missing, say what to install."""
+    try:
+        from ._app import app  # noqa: PLC0415 - without the extra there is nothing to import
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in {"click", "rich"}:
+            raise
+        print(
+            f"the slipstream command needs {error.name}: pip install 'slipstream[cli]'",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+    app()

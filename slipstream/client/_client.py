@@ -1,10 +1,11 @@
 """What applications subclass."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Unpack
 
 from slipstream.config import Config
+from slipstream.errors import ChildSpecError
 from slipstream.interfaces import Payload
 from slipstream.otp import (
     Caller,
@@ -76,17 +77,18 @@ class SlipstreamClient(ChildDefaults):
         check_callbacks(cls, async_callbacks=_CALLBACKS, own_names=cls.routes.methods)
 
     @classmethod
-    def child_spec(
-        cls, argument: Config | str | Mapping[str, Any] | Any = None, **overrides: Any
-    ) -> ChildSpec:
-        """Give the child specification of this client, started with *argument*.
+    def child_spec(cls, *args: Any, **overrides: Unpack[ChildKeywords]) -> ChildSpec:
+        """Give the child specification of this client, whose ``init`` gets the one argument.
 
         Raises:
-            ChildSpecError: if an override is unknown or wrong.
+            ChildSpecError: if an override is unknown or wrong, or there are several arguments.
         """
         from ._server import ClientServer  # noqa: PLC0415 - a cycle by nature, see above
 
+        if len(args) > 1:
+            raise ChildSpecError(f"{cls.__qualname__} takes one argument, not {len(args)}")
         keywords: dict[str, Any] = {"id": cls, "shutdown": 10.0, **child_keywords(cls), **overrides}
+        argument = args[0] if args else None
         return ChildSpec(start=start_of(ClientServer, cls, argument), **keywords)
 
     # Callbacks

@@ -8,7 +8,7 @@ import trio
 
 from slipstream.connection import Phase
 from slipstream.errors import AwaitTimeoutError, LinkError, ServerGoneError
-from slipstream.otp import ServerRef, process_of, wait_event
+from slipstream.otp import ServerRef, SupervisorRef, process_of, wait_event
 from slipstream.reasons import NOPROC
 
 from ._health import Health
@@ -72,6 +72,12 @@ class ClientRef(ServerRef):
         if server is None:
             raise ServerGoneError(self, NOPROC)
         return server.health()
+
+    @property
+    def connections(self) -> SupervisorRef | None:
+        """The supervisor of the client's connection, once there is one: to look into the tree."""
+        server = self._server()
+        return server.connections if server is not None else None
 
     def _server(self) -> "ClientServer | None":
         process = process_of(self)

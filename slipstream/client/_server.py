@@ -36,6 +36,7 @@ from slipstream.otp import (
     ServerRef,
     Stop,
     Supervisor,
+    SupervisorRef,
 )
 from slipstream.protocol import (
     PushFailed,
@@ -93,7 +94,7 @@ class ClientServer(GenServer, restart="permanent"):
         self.socket = Socket(self)
         self.client = client_class()
         self.client._server = self  # pyright: ignore[reportPrivateUsage]  # the two halves of one client
-        self._connections: ServerRef | None = None
+        self.connections: SupervisorRef | None = None
         self._supervisor_monitor: Any = None
         self._prepare()
         return await self._call("init", argument, self.socket, raises=True)
@@ -123,8 +124,8 @@ class ClientServer(GenServer, restart="permanent"):
                 shutdown=config.close_timeout + 3.0,
             )
         )
-        assert connections is not None  # noqa: S101 - a supervisor of given children ignores nothing
-        self._connections = connections
+        assert isinstance(connections, SupervisorRef)  # noqa: S101 - for the type checkers
+        self.connections = connections
         self._supervisor_monitor = self.monitor(connections)
 
     # The GenServer's callbacks
@@ -439,10 +440,8 @@ class ClientServer(GenServer, restart="permanent"):
         self._execute("slipstream.client.link_error", callback=name, error=error)
 
     def _gave_up(self, reason: ExitReason) -> SupervisorGaveUpError:
-        story = getattr(self._connections, "gave_up", None)
-        if isinstance(story, SupervisorGaveUpError):
-            return story
-        return SupervisorGaveUpError("the connection supervisor ended", reason=reason)
+        story = self.connections.gave_up if self.connections is not None else None
+        return story or SupervisorGaveUpError("the connection supervisor ended", reason=reason)
 
     def _or_fatal(self, result: Any) -> Any:
         if self.link.fatal is not None and not isinstance(result, Stop):

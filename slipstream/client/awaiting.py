@@ -9,7 +9,7 @@ tells them that the link or a topic has changed in a way that may end the wait.
 import math
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import trio
 
@@ -75,7 +75,7 @@ def matches(pattern: Any, value: Any) -> bool:
         case type():
             return isinstance(value, pattern)
         case Mapping():
-            parts: Mapping[Any, Any] = pattern
+            parts = cast("dict[Any, Any]", pattern)
             whole: Any = value
             return isinstance(value, Mapping) and all(
                 key in whole and matches(part, whole[key]) for key, part in parts.items()

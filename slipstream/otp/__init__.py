@@ -21,7 +21,6 @@ from ._child_spec import ChildDefaults, ChildKeywords, ChildSpec, Start, child_k
 from ._children import ChildCounts, ChildInfo, ChildStatus
 from ._gen_server import GenServer
 from ._mailbox import Mailbox, Timer
-from ._shell import Monitor
 from ._ref import ServerRef, ServerStatistics, process_of
 from ._results import (
     Down,
@@ -37,6 +36,7 @@ from ._results import (
     Timeout,
 )
 from ._run import run
+from ._shell import Monitor
 from ._signatures import check_callbacks
 from ._supervisor import Supervisor, SupervisorRef
 from ._waits import current_process, wait_event

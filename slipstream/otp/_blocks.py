@@ -15,9 +15,9 @@ from ._children import AutoShutdown, Strategy, check_supervisor_keys
 from ._exits import leaves, normalise
 from ._launch import launch, make_process
 from ._process import Process
-from ._shell import Phase
 from ._ref import ServerRef
 from ._results import Exit, StopCause
+from ._shell import Phase, Shell
 from ._supervisor import Supervisor, SupervisorRef, check_list
 from ._supervisor_process import SupervisorProcess
 from ._timers import Timers
@@ -38,10 +38,10 @@ class _Block:
     def __str__(self) -> str:
         return "of a block"
 
-    def child_started(self, process: Process) -> None:
+    def child_started(self, process: Shell) -> None:
         """Take note of nothing: the block waits for the start."""
 
-    def child_ended(self, process: Process) -> None:
+    def child_ended(self, process: Shell) -> None:
         """Cancel the body, if the root has failed by itself."""
         if not self.leaving and process.was_started:
             self.failure = _failure(process)
@@ -49,7 +49,7 @@ class _Block:
                 self.body.cancel()
 
 
-def _failure(process: Process) -> BaseException | None:
+def _failure(process: Shell) -> BaseException | None:
     """Give what the block raises for a root that has ended by itself."""
     reason = process.last_reason()
     if isinstance(process, SupervisorProcess):

@@ -15,7 +15,7 @@ from ._results import check_duration
 from ._waits import Host, Signal, enclosing, wait_for
 
 if TYPE_CHECKING:
-    from ._process import Process
+    from ._shell import Shell
 
 __all__ = ["Caller", "Pending", "SlotState", "gone_error", "settle_deadline"]
 
@@ -67,9 +67,9 @@ class Caller:
     __slots__ = ("_task", "binding", "host", "request", "server", "signal", "state", "value")
 
     def __init__(
-        self, server: "Process", request: Any, *, task: Task | None, host: Host | None
+        self, server: "Shell", request: Any, *, task: Task | None, host: Host | None
     ) -> None:
-        self.server: Process = server
+        self.server: Shell = server
         self.request = request
         self.binding = True
         self.state = SlotState.OPEN

@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Awaitable, Callable, Hashable, ItemsView, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import (
     Any,
     ClassVar,
@@ -310,15 +310,11 @@ class ChildSpec:
         return spec
 
 
-def _items(mapping: Mapping[Any, Any]) -> ItemsView[Any, Any]:
-    return mapping.items()
-
-
 def _specify(child: object) -> ChildSpec:
     if isinstance(child, ChildSpec):
         return child
     if isinstance(child, Mapping):
-        given = {str(key): value for key, value in _items(child)}
+        given = {str(key): value for key, value in cast("Mapping[object, Any]", child).items()}
         for key in ("id", "start"):
             if key not in given:
                 raise ChildSpecError(f"a child specification needs the key {key!r}: {given!r}")

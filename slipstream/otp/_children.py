@@ -10,10 +10,9 @@ from slipstream.errors import ChildSpecError
 from slipstream.reasons import KILLED, NOPROC, RESTARTING, SHUTDOWN, ExitReason
 
 from ._child_spec import ChildSpec, ChildType, Restart, Start, check_keys, one_of
-from ._process import Process
-from ._shell import Phase
 from ._ref import ServerRef
 from ._results import check_duration
+from ._shell import Phase, Shell
 from ._timers import Alarm
 
 __all__ = [
@@ -161,7 +160,7 @@ class Child:
     def __init__(self, spec: ChildSpec, *, thread: int) -> None:
         self.spec = spec
         self.thread = thread
-        self.process: Process | None = None
+        self.process: Shell | None = None
         self.restarting = False
         self.awaited = False
         self.being_stopped = False
@@ -183,7 +182,7 @@ class Child:
         """Its name in the tree."""
         return self.spec.name
 
-    def live(self) -> Process | None:
+    def live(self) -> Shell | None:
         """Give the process that lives now."""
         return None if self.process is None else self.process.live()
 

@@ -12,7 +12,6 @@ from ._calls import Caller
 from ._child_spec import ChildDefaults, ChildKeywords, ChildSpec, Start
 from ._launch import PROCESS_CLASSES
 from ._mailbox import Mailbox, Timer
-from ._shell import Monitor
 from ._ref import ServerRef, process_of
 from ._results import (
     Ignore,
@@ -24,6 +23,7 @@ from ._results import (
     check_duration,
 )
 from ._server_process import ServerProcess
+from ._shell import Monitor
 from ._signatures import check_callbacks
 
 __all__ = ["GenServer"]

@@ -7,9 +7,9 @@ from slipstream.reasons import NORMAL, Crashed, Shutdown
 
 from ._child_spec import ChildSpec, Start, label_of
 from ._process import Process
-from ._shell import Parent
 from ._ref import Target
 from ._results import FailedToStart
+from ._shell import Parent
 from ._tree import Tree
 from ._waits import Host, blocked_on, wait_for
 

@@ -1,4 +1,4 @@
-"""The shell of every process: its scopes, its end, and what others may ask of it.
+"""The life of every process, from its start to its end.
 
 From outside to inside: ``kill_scope``, shielded, which only being killed cancels; a nursery for
 helpers and for children; ``main_scope`` round ``init`` and the loop, which being interrupted or a
@@ -6,36 +6,26 @@ helper's crash cancels. ``terminate`` runs between the two. What a process ends 
 was asked of it, then from the exception that left it; never from having been cancelled.
 """
 
-import enum
 import inspect
-import math
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any
 
 import trio
-from trio.lowlevel import Task, disable_ki_protection, enable_ki_protection
+from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from slipstream.errors import BadReturnError, WrongTaskError
 from slipstream.reasons import (
     KILLED,
-    NOPROC,
     SHUTDOWN,
     Crashed,
     ExitReason,
 )
 
-from ._calls import Caller
-from ._child_spec import ChildSpec, Start
+from ._child_spec import Start
 from ._exits import fatal_of, normalise, without
-from ._mailbox import Mailbox, Tick, Timer
-from ._ref import ServerRef, Target
-from ._reports import SupervisorReport, report_supervisor
-from ._results import Down, Exit, Ignore, StopCause
-from ._timers import Alarm
-from ._tree import Tree
-from ._waits import OWNERS, Host, Signal, blocked_on, wait_for
-
-from ._shell import Monitor, Parent, Phase, Shell
+from ._results import Exit, Ignore
+from ._shell import Phase, Shell
+from ._waits import OWNERS, blocked_on, wait_for
 
 __all__ = ["Process", "call_user"]
 
@@ -246,15 +236,10 @@ class Process(Shell):
     def report(self, reason: ExitReason) -> None:
         """Report a crash."""
 
-    def is_loud(self, reason: ExitReason) -> bool:
-        """Tell whether ending for *reason* is worth a report."""
-        del reason
-        return True
-
     def buried(self) -> None:
         """Do what else the end needs."""
 
-    async def wait_done(self, process: "Process") -> None:
+    async def wait_done(self, process: Shell) -> None:
         """Wait until *process*, which this one stops, has ended; nothing interrupts that."""
         with blocked_on(self, process):
             await wait_for(process.done, timers=self.timers, host=None)

@@ -21,7 +21,7 @@ from ._results import Exit, Request, check_duration
 from ._waits import Host, check_task, enclosing, leads_to, wait_for
 
 if TYPE_CHECKING:
-    from ._process import Process
+    from ._shell import Shell
 
 __all__ = ["ServerRef", "ServerStatistics", "Target", "ask", "process_of", "target_of"]
 
@@ -44,7 +44,7 @@ class Target(Protocol):
         """Its name in the tree."""
         ...
 
-    def live(self) -> "Process | None":
+    def live(self) -> "Shell | None":
         """Give the process that lives now."""
         ...
 
@@ -152,7 +152,7 @@ class ServerRef:
             return Timer(None)
         return process.start_timer(seconds, message, repeat=False)
 
-    def _receiver(self) -> "Process | None":
+    def _receiver(self) -> "Shell | None":
         if threading.get_ident() != self._target.thread:
             raise WrongTaskError(
                 f"{self} is of a trio run in another thread: go through trio.from_thread.run_sync"
@@ -213,7 +213,7 @@ class ServerRef:
         process.mailbox.append(caller)
         return Pending(self, caller)
 
-    def _live_here(self) -> "Process | None":
+    def _live_here(self) -> "Shell | None":
         if threading.get_ident() != self._target.thread:
             raise WrongTaskError(
                 f"{self} is of a trio run in another thread: go through trio.from_thread.run"
@@ -293,7 +293,7 @@ class ServerRef:
 
 async def ask(
     ref: ServerRef,
-    process: "Process | None",
+    process: "Shell | None",
     refusal: BaseException | None,
     request: Any,
     *,
@@ -340,7 +340,7 @@ def _refuse_wait(
     return None
 
 
-def process_of(ref: ServerRef) -> "Process | None":
+def process_of(ref: ServerRef) -> "Shell | None":
     """Give the process that *ref* leads to now."""
     return ref._target.live()  # pyright: ignore[reportPrivateUsage]  # of this module
 

@@ -175,6 +175,3 @@ class Request(Generic[T_co]):
     """
 
     __slots__ = ()
-
-
-INFINITY: Final = math.inf

@@ -17,7 +17,6 @@ from ._exits import normalise
 from ._launch import launch, make_process
 from ._mailbox import STOP_MARK, CastItem, Tick
 from ._process import Process, call_user
-from ._shell import Monitor, Phase
 from ._ref import ServerRef
 from ._reports import CrashReport, report_crash, state_of
 from ._results import (
@@ -33,6 +32,7 @@ from ._results import (
     Timeout,
     Unset,
 )
+from ._shell import Monitor, Phase, Shell
 from ._signatures import fit_arguments
 from ._timers import Alarm
 from ._waits import Cell, enclosing
@@ -78,7 +78,7 @@ class ServerProcess(Process):
         self._needs_result = False
         self._current: Caller | None = None
         self._last_call: tuple[Caller, Any] | None = None
-        self.owned: list[Process] = []
+        self.owned: list[Shell] = []
         self.warned = False
 
     # -- its life
@@ -257,7 +257,7 @@ class ServerProcess(Process):
             caller, value = self._last_call
             caller.reply(value)
 
-    def child_started(self, process: Process) -> None:
+    def child_started(self, process: Shell) -> None:
         del process
 
     def is_loud(self, reason: ExitReason) -> bool:
@@ -314,7 +314,7 @@ class ServerProcess(Process):
         ref: ServerRef = child.make_ref()
         return ref
 
-    def watch(self, ref: ServerRef, process: Process | None) -> Monitor:
+    def watch(self, ref: ServerRef, process: Shell | None) -> Monitor:
         """Have the end of *process*, which *ref* leads to, told to ``handle_info``."""
         monitor = Monitor(self, ref)
         if process is None or process.phase is Phase.DEAD:
@@ -331,10 +331,10 @@ class ServerProcess(Process):
             lambda message: isinstance(message, Down) and message.monitor is monitor
         )
 
-    def children(self) -> list[Process]:
+    def children(self) -> list[Shell]:
         return self.owned
 
-    def child_ended(self, process: Process) -> None:
+    def child_ended(self, process: Shell) -> None:
         if process in self.owned:
             self.owned.remove(process)
 

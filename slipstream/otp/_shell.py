@@ -1,33 +1,27 @@
 """What others may know and ask of a process: where it stands, to stop, to tell of its end."""
 
 import enum
-import inspect
 import math
-from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Protocol, cast
 
 import trio
-from trio.lowlevel import Task, disable_ki_protection, enable_ki_protection
+from trio.lowlevel import Task, enable_ki_protection
 
-from slipstream.errors import BadReturnError, WrongTaskError
 from slipstream.reasons import (
-    KILLED,
     NOPROC,
     SHUTDOWN,
-    Crashed,
     ExitReason,
 )
 
 from ._calls import Caller
 from ._child_spec import ChildSpec, Start
-from ._exits import fatal_of, normalise, without
 from ._mailbox import Mailbox, Tick, Timer
 from ._ref import ServerRef, Target
 from ._reports import SupervisorReport, report_supervisor
-from ._results import Down, Exit, Ignore, StopCause
+from ._results import Down, StopCause
 from ._timers import Alarm
 from ._tree import Tree
-from ._waits import OWNERS, Host, Signal, blocked_on, wait_for
+from ._waits import Host, Signal
 
 __all__ = ["Monitor", "Parent", "Phase", "Shell"]
 
@@ -327,3 +321,8 @@ class Shell(Host):
         alarms: list[Alarm] = []
         set_off()
         return timer
+
+    def is_loud(self, reason: ExitReason) -> bool:
+        """Tell whether ending for *reason* is worth a report."""
+        del reason
+        return True

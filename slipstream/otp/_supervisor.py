@@ -25,9 +25,9 @@ from ._children import (
     flags_of,
 )
 from ._launch import PROCESS_CLASSES
-from ._shell import Phase
 from ._ref import ServerRef, ask
 from ._results import Ignore
+from ._shell import Phase
 from ._signatures import check_callbacks
 from ._supervisor_process import Method, Operation, SupervisorProcess
 from ._waits import check_task

@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import trio
-from trio.lowlevel import enable_ki_protection
 
 from slipstream.errors import (
     AlreadyPresentError,
     AlreadyStartedError,
     BadReturnError,
-    ChildNotFoundError,
     ChildRestartingError,
     ChildRunningError,
     SlipstreamError,
@@ -32,20 +30,19 @@ from ._calls import Caller
 from ._child_spec import ChildSpec
 from ._children import (
     Child,
-    ChildCounts,
     Flags,
     check_children,
     check_significant,
     flags_of,
     is_restart_due,
-    is_stop_fine,
 )
 from ._intensity import Intensity
-from ._launch import launch, make_process
-from ._process import Process, call_user
+from ._keeper import Keeper
+from ._process import call_user
 from ._ref import ServerRef
 from ._reports import SupervisorReport, logger, report_supervisor, show
 from ._results import FailedToStart, Ignore, StopCause, check_duration
+from ._shell import Shell
 from ._signatures import fit_arguments
 from ._telemetry import child_event
 
@@ -62,7 +59,7 @@ class _Ended:
 
     __slots__ = ("child", "process")
 
-    def __init__(self, child: Child, process: Process) -> None:
+    def __init__(self, child: Child, process: Shell) -> None:
         self.child = child
         self.process = process
 
@@ -95,18 +92,16 @@ class Operation:
 Method: TypeAlias = Callable[["SupervisorProcess", Any], Any]
 
 
-class SupervisorProcess(Process):
+class SupervisorProcess(Keeper):
     """A supervisor at work."""
 
-    __slots__ = ("_auto_shut", "_by_process", "_intensity", "_loading", "flags", "gave_up", "kids")
+    __slots__ = ("_auto_shut", "_intensity", "_loading", "flags", "gave_up")
 
     server: "Supervisor"
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.flags = Flags()
-        self.kids: dict[Any, Child] = {}
-        self._by_process: dict[Process, Child] = {}
         self._intensity = Intensity(0, 1.0)
         self._loading = False
         self._auto_shut = False
@@ -203,9 +198,6 @@ class SupervisorProcess(Process):
         for child in reversed(list(self.kids.values())):
             await self._stop(child, cause)
 
-    def children(self) -> list[Process]:
-        return [kid.process for kid in self.kids.values() if kid.process is not None]
-
     def slot_reason(self) -> ExitReason:
         return NOPROC
 
@@ -216,81 +208,14 @@ class SupervisorProcess(Process):
             error=self.crash,
         )
 
-    def buried(self) -> None:
-        for child in self.kids.values():
-            child.settle()
-            child.gone = True
-
-    # -- starting and stopping a child
-
-    async def _start(self, child: Child) -> None:
-        """Start *child*; ignored, it has no process afterwards.
-
-        Raises:
-            StartError: if it did not start.
-            Exit: if this supervisor is being stopped.
-        """
-        child.settle()
-        child.started_at = None
-        child.process = None
-        process = make_process(child.spec, tree=self.tree, parent=self, address=child)
-        child.process = process
-        self._by_process[process] = child
-        try:
-            await launch(process, self.open_nursery(), host=self, blocked=self)
-        except StartError:
-            child.process = None
-            raise
-        if process.ignored:
-            child.process = None
-        else:
-            child_event("start", self.label, child.spec.id)
-
-    async def _stop(self, child: Child, cause: StopCause) -> None:
-        """Stop *child* in the time that it has, and wait without a limit until it has ended."""
-        process = child.process
-        if process is None:
-            return
-        alive = process.live() is not None
-        if alive:
-            child.being_stopped = True
-            process.shut_down(SHUTDOWN, cause)
-            await self.wait_done(process)
-            child.being_stopped = False
-        child.process = None
-        reason = process.last_reason()
-        child_event("stop", self.label, child.spec.id, reason)
-        if alive and process.was_started and not is_stop_fine(child.spec, reason):
-            self._report(
-                "shutdown_error", child, reason, f"child {child.label} stopped badly: {reason}"
-            )
-
-    def _forget(self, child: Child) -> None:
-        child.settle()
-        child.gone = True
-        if self.kids.get(child.spec.id) is child:
-            del self.kids[child.spec.id]
-
     # -- the end of a child
 
-    @enable_ki_protection
-    def child_ended(self, process: Process) -> None:
-        child = self._by_process.pop(process, None)
-        if child is None:
-            return
-        reason = child.last = process.last_reason()
-        if not process.was_started or child.process is not process or child.being_stopped:
-            return  # whoever starts or stops it knows
-        child.restarting = self._is_due(child, reason)
+    def ended_by_itself(self, child: Child, process: Shell) -> None:
+        child.restarting = self._is_due(child, child.last)
         now = trio.current_time()
         if child.started_at is not None and now - child.started_at >= self.flags.max_seconds:
             child.restarts = 0
         self.mailbox.append(_Ended(child, process))
-
-    def child_started(self, process: Process) -> None:
-        child = self._by_process.get(process)
-        if child is not None:
-            child.started_at = trio.current_time()
 
     def _is_due(self, child: Child, reason: ExitReason) -> bool:
         return (
@@ -299,7 +224,7 @@ class SupervisorProcess(Process):
             and self.tree.fatal is None
         )
 
-    async def _child_ended(self, child: Child, process: Process) -> None:
+    async def _child_ended(self, child: Child, process: Shell) -> None:
         if child.process is not process:
             return  # of an incarnation that has been replaced, or stopped by this supervisor
         child.process = None
@@ -431,19 +356,6 @@ class SupervisorProcess(Process):
         self.gave_up = error
         self._report("shutdown", child, "reached_max_restart_intensity", str(error))
 
-    def _report(
-        self,
-        context: str,
-        child: Child,
-        reason: object,
-        text: str,
-        *,
-        level: int = logging.ERROR,
-        error: BaseException | None = None,
-    ) -> None:
-        report = SupervisorReport(self.label, context, reason, child.offender())
-        report_supervisor(report, text, level=level, error=error)
-
     # -- requests
 
     async def _operate(self, caller: Caller) -> None:
@@ -454,20 +366,6 @@ class SupervisorProcess(Process):
             caller.fail(error)
         else:
             caller.reply(result)
-
-    def find(self, id: object) -> Child:  # noqa: A002 - OTP's word
-        """Give the child of that *id*.
-
-        Raises:
-            ChildNotFoundError: if there is none.
-        """
-        try:
-            child = self.kids.get(id)
-        except TypeError:  # not hashable
-            child = None
-        if child is None:
-            raise ChildNotFoundError(id)
-        return child
 
     async def start_child(self, spec: ChildSpec) -> ServerRef | None:
         """Start a new child, the last in the order."""
@@ -518,13 +416,3 @@ class SupervisorProcess(Process):
         if child.restarting:
             raise ChildRestartingError(id)
         return child
-
-    def count(self) -> ChildCounts:
-        """Count the children."""
-        kids = list(self.kids.values())
-        return ChildCounts(
-            specs=len(kids),
-            active=sum(kid.live() is not None for kid in kids),
-            supervisors=sum(kid.spec.type == "supervisor" for kid in kids),
-            workers=sum(kid.spec.type == "worker" for kid in kids),
-        )

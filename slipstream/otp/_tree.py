@@ -12,7 +12,7 @@ from slipstream.reasons import NORMAL
 from ._timers import Timers
 
 if TYPE_CHECKING:
-    from ._process import Process
+    from ._shell import Shell
 
 __all__ = ["Tree", "open_trees"]
 
@@ -29,12 +29,12 @@ class Tree:
     def __init__(self, timers: Timers) -> None:
         self.timers = timers
         self.thread = threading.get_ident()
-        self.names: dict[str, Process] = {}
+        self.names: dict[str, Shell] = {}
         self.fatal: BaseException | None = None
-        self.root: Process | None = None
+        self.root: Shell | None = None
         self.on_abort: Callable[[], None] | None = None
 
-    def register(self, name: str, process: "Process") -> None:
+    def register(self, name: str, process: "Shell") -> None:
         """Give *process* its *name*.
 
         Raises:
@@ -48,7 +48,7 @@ class Tree:
             )
         self.names[name] = process
 
-    def unregister(self, name: str, process: "Process") -> None:
+    def unregister(self, name: str, process: "Shell") -> None:
         """Take the *name* from *process*."""
         if self.names.get(name) is process:
             del self.names[name]

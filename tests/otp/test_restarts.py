@@ -1,5 +1,6 @@
 """Who is started again, with whom, and how often."""
 
+import logging
 from typing import Any
 
 import pytest
@@ -80,13 +81,20 @@ async def test_what_becomes_of_a_child_that_ends_by_itself(restart: str, how: st
 async def test_which_ends_are_reported(
     restart: str, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Section 1.3: child_terminated for a restart, and for an abnormal end."""
+    """Section 1.3: child_terminated for a restart, and for an abnormal end, which alone is loud."""
+    caplog.set_level(logging.INFO)
     async with open_supervisor([puppet("a", restart=restart)]) as supervisor:
         supervisor.child("a").cast(ENDS[how])
         await settle()
-    contexts = [getattr(record.report, "context", "") for record in records(caplog)]
-    due = restart == "permanent" or how in ABNORMAL
-    assert contexts.count("child_terminated") == (1 if due else 0)
+    levels = [
+        record.levelno
+        for record in records(caplog, logging.INFO)
+        if getattr(record.report, "context", "") == "child_terminated"
+    ]
+    if how in ABNORMAL:
+        assert levels == [logging.ERROR]
+    else:
+        assert levels == ([logging.INFO] if restart == "permanent" else [])
 
 
 @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])

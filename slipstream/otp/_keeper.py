@@ -1,0 +1,143 @@
+"""Keeping children: how a supervisor starts and stops one, and what it knows of each."""
+
+import logging
+from typing import Any
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from slipstream.errors import ChildNotFoundError, StartError
+from slipstream.reasons import SHUTDOWN
+
+from ._children import Child, ChildCounts, is_stop_fine
+from ._launch import launch, make_process
+from ._process import Process
+from ._reports import SupervisorReport, report_supervisor
+from ._results import StopCause
+from ._shell import Shell
+from ._telemetry import child_event
+
+__all__ = ["Keeper"]
+
+
+class Keeper(Process):
+    """A process that has children; when they are started and stopped is up to a supervisor."""
+
+    __slots__ = ("_by_process", "kids")
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.kids: dict[Any, Child] = {}
+        self._by_process: dict[Shell, Child] = {}
+
+    def children(self) -> list[Shell]:
+        return [kid.process for kid in self.kids.values() if kid.process is not None]
+
+    def find(self, id: object) -> Child:  # noqa: A002 - OTP's word
+        """Give the child of that *id*.
+
+        Raises:
+            ChildNotFoundError: if there is none.
+        """
+        try:
+            child = self.kids.get(id)
+        except TypeError:  # not hashable
+            child = None
+        if child is None:
+            raise ChildNotFoundError(id)
+        return child
+
+    def count(self) -> ChildCounts:
+        """Count the children."""
+        kids = list(self.kids.values())
+        return ChildCounts(
+            specs=len(kids),
+            active=sum(kid.live() is not None for kid in kids),
+            supervisors=sum(kid.spec.type == "supervisor" for kid in kids),
+            workers=sum(kid.spec.type == "worker" for kid in kids),
+        )
+
+    async def _start(self, child: Child) -> None:
+        """Start *child*; ignored, it has no process afterwards.
+
+        Raises:
+            StartError: if it did not start.
+            Exit: if this supervisor is being stopped.
+        """
+        child.settle()
+        child.started_at = None
+        child.process = None
+        process = make_process(child.spec, tree=self.tree, parent=self, address=child)
+        child.process = process
+        self._by_process[process] = child
+        try:
+            await launch(process, self.open_nursery(), host=self, blocked=self)
+        except StartError:
+            child.process = None
+            raise
+        if process.ignored:
+            child.process = None
+        else:
+            child_event("start", self.label, child.spec.id)
+
+    async def _stop(self, child: Child, cause: StopCause) -> None:
+        """Stop *child* in the time that it has, and wait without a limit until it has ended."""
+        process = child.process
+        if process is None:
+            return
+        alive = process.live() is not None
+        if alive:
+            child.being_stopped = True
+            process.shut_down(SHUTDOWN, cause)
+            await self.wait_done(process)
+            child.being_stopped = False
+        child.process = None
+        reason = process.last_reason()
+        child_event("stop", self.label, child.spec.id, reason)
+        if alive and process.was_started and not is_stop_fine(child.spec, reason):
+            self._report(
+                "shutdown_error", child, reason, f"child {child.label} stopped badly: {reason}"
+            )
+
+    def _forget(self, child: Child) -> None:
+        child.settle()
+        child.gone = True
+        if self.kids.get(child.spec.id) is child:
+            del self.kids[child.spec.id]
+
+    @enable_ki_protection
+    def child_ended(self, process: Shell) -> None:
+        child = self._by_process.pop(process, None)
+        if child is None:
+            return
+        child.last = process.last_reason()
+        # Whoever starts or stops it knows.
+        if process.was_started and child.process is process and not child.being_stopped:
+            self.ended_by_itself(child, process)
+
+    def ended_by_itself(self, child: Child, process: Shell) -> None:
+        """Take note that *process* of *child* has ended; must not block or raise."""
+        raise NotImplementedError
+
+    def child_started(self, process: Shell) -> None:
+        child = self._by_process.get(process)
+        if child is not None:
+            child.started_at = trio.current_time()
+
+    def buried(self) -> None:
+        for child in self.kids.values():
+            child.settle()
+            child.gone = True
+
+    def _report(
+        self,
+        context: str,
+        child: Child,
+        reason: object,
+        text: str,
+        *,
+        level: int = logging.ERROR,
+        error: BaseException | None = None,
+    ) -> None:
+        report = SupervisorReport(self.label, context, reason, child.offender())
+        report_supervisor(report, text, level=level, error=error)
