@@ -52,7 +52,7 @@ class _Story:
 
     def saw(self, what: str) -> None:
         """Note a callback, and show it."""
-        self.seen.append(what.partition(" ")[0])
+        self.seen.append(what.partition(" ")[0].rstrip(":"))
         seconds = trio.current_time() - self._started
         self._console.print(
             f"  {seconds:5.2f} s  {what}", style="dim", markup=False, soft_wrap=True

@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal, Unpack, cast
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from slipstream.errors import ChildSpecError
 from slipstream.reasons import SHUTDOWN, Crashed
@@ -33,6 +34,7 @@ class _Block:
     def __init__(self) -> None:
         self.body = trio.CancelScope()
         self.leaving = False
+        self.interrupted = False
         self.failure: BaseException | None = None
 
     def __str__(self) -> str:
@@ -79,6 +81,7 @@ def _is_cancelled(error: BaseException) -> bool:
     return all(isinstance(leaf, trio.Cancelled) for leaf in leaves(error))
 
 
+@enable_ki_protection
 async def _end(process: Process, cause: StopCause, blocked: Host | None) -> BaseException | None:
     """Stop the root and wait; a second Ctrl-C meanwhile kills it, and is given back."""
     interrupt: BaseException | None = None
@@ -89,11 +92,14 @@ async def _end(process: Process, cause: StopCause, blocked: Host | None) -> Base
                 await wait_for(process.done, timers=process.timers, host=None)
         except KeyboardInterrupt as error:
             interrupt = error
-            process.kill()
+            if block.interrupted:
+                process.kill()
+            block.interrupted = True
     return interrupt
 
 
 @asynccontextmanager
+@enable_ki_protection  # an interrupted stop would leave the nursery waiting for ever; not the body
 async def _open_root(spec: ChildSpec) -> AsyncGenerator[Process]:
     """Open a tree with the root *spec*. Whatever leaves the block leaves it bare."""
     check_task()
@@ -110,7 +116,10 @@ async def _open_root(spec: ChildSpec) -> AsyncGenerator[Process]:
         open_trees().add(tree)
 
         def on_abort() -> None:
-            block.leaving = True
+            if block.interrupted:
+                process.kill()
+                return
+            block.leaving = block.interrupted = True
             block.body.cancel()
             process.shut_down(SHUTDOWN, "cancelled")
 
@@ -126,7 +135,8 @@ async def _open_root(spec: ChildSpec) -> AsyncGenerator[Process]:
                 block.leaving = True
                 # From here on nothing may cut the stop short: it has a limit of its own.
                 nursery.cancel_scope.shield = True
-                interrupt = await _end(process, _cause_of(error, host), blocked)
+                block.interrupted = block.interrupted or isinstance(error, KeyboardInterrupt)
+                interrupt = await _end(block, process, _cause_of(error, host), blocked)
                 error = error or interrupt
         except BaseExceptionGroup as group:  # Ctrl-C in the nursery's very last step
             error = error or normalise(group)

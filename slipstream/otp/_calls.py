@@ -136,8 +136,7 @@ class Caller:
             text = f"{self.host} in task {text}"
         if self.state is SlotState.OPEN:
             frames = [
-                f"    {frame.f_code.co_qualname if hasattr(frame.f_code, 'co_qualname') else frame.f_code.co_name}"
-                f" ({frame.f_code.co_filename}:{line})"
+                f"    {frame.f_code.co_qualname} ({frame.f_code.co_filename}:{line})"
                 for frame, line in self._task.iter_await_frames()
             ]
             text = "\n".join([text, *frames])

@@ -1,6 +1,7 @@
 """How a process is started, by whoever will be its parent."""
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from slipstream.errors import AlreadyStartedError, StartError
 from slipstream.reasons import NORMAL, Crashed, Shutdown
@@ -16,6 +17,7 @@ from ._waits import Host, blocked_on, wait_for
 __all__ = ["PROCESS_CLASSES", "launch", "make_process"]
 
 
+@enable_ki_protection
 async def launch(
     process: Process, nursery: trio.Nursery, *, host: Host | None, blocked: Host | None
 ) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast, overload
 
 import attrs
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from slipstream.errors import (
     CallingSelfError,
@@ -225,7 +226,8 @@ class ServerRef:
     async def stop(self, reason: ExitReason = NORMAL, *, timeout: float | None = None) -> None:
         """Stop the process: its callback may finish, ``terminate`` runs. Wait until it has ended.
 
-        It has as long as its specification's ``shutdown`` says. A supervisor may start it again.
+        It has as long as its specification's ``shutdown`` says. One that is still starting hears
+        of it once it has started. A supervisor may start it again.
 
         Raises:
             ServerGoneError: if there is no process, or it ended for another reason.
@@ -291,6 +293,7 @@ class ServerRef:
         return f"<{type(self).__name__} {self._target.label}>"
 
 
+@enable_ki_protection
 async def ask(
     ref: ServerRef,
     process: "Shell | None",

@@ -1,7 +1,6 @@
 """What callbacks return, what arrives in mailboxes, and how a callback leaves its process."""
 
 import enum
-import math
 from collections.abc import Mapping
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 

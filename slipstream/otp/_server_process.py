@@ -393,6 +393,7 @@ class _MailCell(Cell):
     def __init__(self, process: ServerProcess) -> None:
         self.process = process
         self.done = False
+        self.halt = None
 
     def wake(self) -> None:
         self.process.mailbox.wake()

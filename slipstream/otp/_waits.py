@@ -37,11 +37,12 @@ __all__ = [
 class Cell:
     """One task that waits, for whichever of several things comes first."""
 
-    __slots__ = ("done", "task")
+    __slots__ = ("done", "halt", "task")
 
     def __init__(self, task: Task) -> None:
         self.task = task
         self.done = False
+        self.halt: ExitReason | None = None
 
     @enable_ki_protection
     def wake(self) -> None:
@@ -64,6 +65,7 @@ class _ScopeCell(Cell):
     def __init__(self, scope: trio.CancelScope) -> None:
         self.scope = scope
         self.done = False
+        self.halt = None
 
     def wake(self) -> None:
         self.scope.cancel()
@@ -167,6 +169,7 @@ class Host:
         """Have every wait inside raise ``Exit(reason)``, those to come included."""
         self.halt = reason
         for cell in self.cells:
+            cell.halt = reason  # kept here: terminate, where waits work again, may come first
             cell.wake()
 
 
@@ -239,7 +242,8 @@ async def wait_for(
     Raises:
         Exit: at once, if *host*, the process that this wait is inside of, is being stopped.
     """
-    if signal.fired or (host is not None and host.halt is not None):
+    halt = None if host is None else host.halt
+    if signal.fired or halt is not None:
         await trio.lowlevel.checkpoint()
     elif deadline <= trio.current_time():
         await trio.lowlevel.checkpoint()
@@ -259,10 +263,11 @@ async def wait_for(
             if host is not None:
                 host.cells.discard(cell)
             signal.forget(cell)
+        halt = cell.halt
     if signal.fired:
         return True
-    if host is not None and host.halt is not None:
-        raise Exit(host.halt)
+    if halt is not None:
+        raise Exit(halt)
     return False
 
 
@@ -289,6 +294,6 @@ async def wait_event(event: trio.Event, *, deadline: float = math.inf) -> bool:
                 host.cells.discard(cell)
     if event.is_set():
         return True
-    if host is not None and host.halt is not None:
-        raise Exit(host.halt)
+    if cell.halt is not None:
+        raise Exit(cell.halt)
     return False

@@ -3,9 +3,11 @@
 import heapq
 import itertools
 import math
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["Deadlines", "Obligation"]
+
+_COMPACT_ABOVE: Final = 64
 
 
 class Obligation:
@@ -24,6 +26,7 @@ class Deadlines:
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Obligation]] = []
         self._numbers = itertools.count()
+        self._met = 0
         self._stood_still = 0.0
         self._paused_at: float | None = None
 
@@ -48,11 +51,21 @@ class Deadlines:
         """Let *obligation* be due in so many *seconds*."""
         heapq.heappush(self._heap, (self.local(now) + seconds, next(self._numbers), obligation))
 
+    def meet(self, obligation: Obligation) -> None:
+        """Note that *obligation* was met. It leaves the heap when enough others have been."""
+        obligation.met = True
+        self._met += 1
+        if self._met > _COMPACT_ABOVE and self._met * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if not entry[2].met]
+            heapq.heapify(self._heap)
+            self._met = 0
+
     def next(self) -> float:
         """Give the time of the next one; infinity where there is none, or the clock stands still."""
         heap = self._heap
         while heap and heap[0][2].met:
             heapq.heappop(heap)
+            self._met -= 1
         return self.outer(heap[0][0]) if heap else math.inf
 
     def outer(self, local: float) -> float:

@@ -404,7 +404,7 @@ class SocketMachine:
         self._owed.pop(ref, None)
         obligation = self._running.pop(ref, None)
         if obligation is not None:
-            obligation.met = True
+            self._deadlines.meet(obligation)
 
     def _close(self, record: TopicRecord, how: Input) -> None:
         record.step(how)

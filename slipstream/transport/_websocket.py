@@ -317,7 +317,7 @@ class _WebSocketTransport(LivingEndpoint):
                 await self._wait_end_of_tcp()
             case Abort(code):
                 self.outbox.drop_frames()
-                # Behind half a frame a Close would be read as the other half.
+                # A Close would have to wait for the frame that is being written.
                 if not self.outbox.writing:
                     with trio.move_on_after(ABORT_GRACE):
                         await self._wait_close_written(code, "")

@@ -526,7 +526,25 @@ async def test_a_cancelled_caller_of_start_child_gets_its_child_all_the_same() -
 
 
 @virtual
-async def test_a_child_that_is_starting_can_be_terminated() -> None:
+async def test_requests_wait_while_a_child_starts() -> None:
+    """TRI-051: starts and stops go one after the other; no zombie is left."""
+    order: list[str] = []
+
+    async def start(supervisor: SupervisorRef) -> None:
+        assert await supervisor.start_child(puppet("a", init=sleep_then(3.0), restart="temporary"))
+        order.append("started")
+
+    async with open_supervisor([]) as supervisor, trio.open_nursery() as nursery:
+        nursery.start_soon(start, supervisor)
+        await trio.sleep(1.0)
+        await supervisor.terminate_child("a")
+        order.append("terminated")
+        assert which(supervisor) == []
+    assert order == ["started", "terminated"]
+
+
+@virtual
+async def test_a_child_that_is_told_to_stop_while_it_starts_does_not_start() -> None:
     """TRI-051: the starter gets an error, and no zombie is left."""
     diary = Diary()
     errors: list[Any] = []
@@ -539,11 +557,13 @@ async def test_a_child_that_is_starting_can_be_terminated() -> None:
     async with open_supervisor([]) as supervisor, trio.open_nursery() as nursery:
         nursery.start_soon(start, supervisor)
         await settle()
+        before = trio.current_time()
         bob = supervisor.whereis("bob")
         assert bob
         with pytest.raises(ServerGoneError):
             await bob.stop()
         await settle()
+        assert trio.current_time() == before
         assert which(supervisor) == []
         assert supervisor.whereis("bob") is None
     assert errors == [KILLED]

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 import socket
 import ssl
 import struct
@@ -123,6 +124,11 @@ class Connection:
 
     async def send(self, data: bytes) -> None:
         await self.stream.send_all(data)
+
+    def send_now(self, data: bytes) -> None:
+        """Send *data* without letting the client run."""
+        with socket.socket(fileno=os.dup(self.socket.fileno())) as twin:
+            twin.send(data)
 
     async def send_until_refused(self, data: bytes, *, pause: float = 0.0) -> None:
         """Send *data* again and again, until the client has closed TCP."""

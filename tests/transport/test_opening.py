@@ -1,4 +1,5 @@
 import socket
+import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,6 +11,10 @@ from slipstream.errors import ConnectError
 from slipstream.interfaces import ConnectRequest
 from slipstream.transport._opening import Attempt, open_stream, parse_target
 from tests.transport.support import connect, echo_until_close, serving
+
+on_linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="needs all of 127.0.0.0/8, and Linux's way with full queues"
+)
 
 
 class Names(trio.abc.HostnameResolver):
@@ -135,6 +140,7 @@ async def test_a_name_server_that_does_not_answer_ends_by_connect_timeout() -> N
     assert isinstance(error.__cause__, trio.TooSlowError)
 
 
+@on_linux
 async def test_an_unanswered_syn_ends_by_connect_timeout() -> None:
     """h09."""
     with socket.socket() as listener:
@@ -156,6 +162,7 @@ async def test_an_unanswered_syn_ends_by_connect_timeout() -> None:
     assert isinstance(error.__cause__, trio.TooSlowError)
 
 
+@on_linux
 async def test_a_name_with_several_addresses_is_tried_until_one_answers() -> None:
     async with (
         serving(echo_until_close, host="127.0.0.3") as server,
@@ -166,6 +173,7 @@ async def test_a_name_with_several_addresses_is_tried_until_one_answers() -> Non
         assert await server.result() == (1000, "")
 
 
+@on_linux
 async def test_where_no_address_answers_all_the_causes_are_kept() -> None:
     async with names(many=["127.0.0.2", "127.0.0.3"]):
         error = await failed(f"ws://many:{await free_port()}/")

@@ -315,7 +315,9 @@ async def test_a_message_and_a_close_in_the_segment_of_the_101_come_in_that_orde
 
 async def test_a_connection_that_ends_right_after_the_101_was_open() -> None:
     async def script(connection: Connection) -> None:
-        await connection.accept(then=frame(TEXT, b"a"))
+        await connection.read_request()
+        connection.send_now(connection.switching() + frame(TEXT, b"a"))
+        connection.socket.close()
 
     async with serving(script) as server:
         for _ in range(20):

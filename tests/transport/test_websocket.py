@@ -79,14 +79,16 @@ async def test_what_the_server_said_before_it_cut_the_line_is_heard_even_while_w
     async def script(connection: Connection) -> None:
         await connection.accept()
         await connection.read_frame()
-        await connection.send_frame(CLOSE, close_payload(1008, "policy"))
-        # Unread bytes of the client make this a reset.
+        connection.send_now(frame(CLOSE, close_payload(1008, "policy")))
+        connection.reset()
 
-    async with serving(script) as server, connect(server.request()) as transport:
-        for _ in range(50):
-            transport.send_nowait(Frame(b"x" * 65536, binary=True))
-        _, reason = await drain(transport)
-        assert reason == ClosedByServer(1008, "policy")
+    async with serving(script) as server:
+        for _ in range(10):  # which of our two tasks runs first is left to chance
+            async with connect(server.request()) as transport:
+                for _ in range(50):
+                    transport.send_nowait(Frame(b"x" * 65536, binary=True))
+                _, reason = await drain(transport)
+                assert reason == ClosedByServer(1008, "policy")
 
 
 @pytest.mark.parametrize(
@@ -182,11 +184,11 @@ async def test_a_server_that_closes_but_keeps_tcp_is_left_after_a_second() -> No
 @pytest.mark.parametrize(
     ("answer", "at_least", "at_most"),
     [
-        pytest.param("nothing", 0.3, 1.5, id="d05: nothing"),
-        pytest.param("data", 0.3, 1.5, id="d05c: nothing, but keeps sending"),
-        pytest.param("close", 0.3, 1.5, id="d05d: a Close, but keeps TCP"),
-        pytest.param("fin", 0.0, 0.3, id="d05e: the end of TCP alone"),
-        pytest.param("both", 0.0, 0.3, id="d05f: as it should"),
+        pytest.param("nothing", 0.7, 3.0, id="d05: nothing"),
+        pytest.param("data", 0.7, 3.0, id="d05c: nothing, but keeps sending"),
+        pytest.param("close", 0.7, 3.0, id="d05d: a Close, but keeps TCP"),
+        pytest.param("fin", 0.0, 0.7, id="d05e: the end of TCP alone"),
+        pytest.param("both", 0.0, 0.7, id="d05f: as it should"),
     ],
 )
 async def test_our_close_is_bounded_whatever_the_server_does(
@@ -209,7 +211,7 @@ async def test_our_close_is_bounded_whatever_the_server_does(
         return close, trio.current_time() - started
 
     async with serving(script) as server:
-        async with connect(server.request(close_timeout=0.4)) as transport:
+        async with connect(server.request(close_timeout=0.8)) as transport:
             started = trio.current_time()
             await transport.close(4001)
             assert at_least <= trio.current_time() - started < at_most
@@ -217,6 +219,51 @@ async def test_our_close_is_bounded_whatever_the_server_does(
         close, seconds = await server.result()
         assert close == (4001, "")
         assert seconds < at_most
+
+
+async def test_a_close_that_is_answered_late_is_waited_for_within_close_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("slipstream.transport._websocket.END_OF_TCP_GRACE", 0.01)
+    answered = trio.Event()
+
+    async def script(connection: Connection) -> Any:
+        await connection.accept()
+        close = await connection.read_close()
+        await trio.sleep(0.2)
+        answered.set()
+        await connection.send_frame(CLOSE, close_payload(1000))
+        return close, await seconds_until_end(connection)
+
+    async with serving(script) as server:
+        async with connect(server.request(close_timeout=3.0)) as transport:
+            await transport.close()
+            assert answered.is_set()
+        close, seconds = await server.result()
+        assert close == (1000, "")
+        assert seconds < 1.0
+
+
+async def test_closing_with_much_unread_takes_no_longer() -> None:
+    """Reading has stopped because of what lies unread; for the server's Close it goes on."""
+
+    async def script(connection: Connection) -> Any:
+        await connection.accept(then=frame(TEXT, b"x") * 2000)
+        close = await connection.read_close()
+        await connection.send_frame(CLOSE, close_payload(1000))
+        return close
+
+    async with serving(script) as server:
+        async with connect(server.request(close_timeout=4.0)) as transport:
+            with trio.fail_after(PATIENCE):
+                while transport.statistics().messages_received < 2000:
+                    await trio.lowlevel.checkpoint()
+                await wait_all_tasks_blocked()
+            started = trio.current_time()
+            await transport.close()
+            assert trio.current_time() - started < 2.0
+            assert len(await transport.receive()) == 2000
+        assert await server.result() == (1000, "")
 
 
 async def test_a_close_that_crosses_the_servers_is_one_close_each() -> None:

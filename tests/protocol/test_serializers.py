@@ -1,0 +1,273 @@
+"""Messages to frames and back, byte for byte."""
+
+import json
+import math
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from slipstream.errors import DecodeError, EncodeError
+from slipstream.interfaces import Frame, JsonCodec, Message
+from slipstream.protocol import V1Serializer, V2Serializer
+
+CLIENT, SERVER = V2Serializer(), V2Serializer(role="server")
+
+
+class StdlibJson:
+    """A codec of one's own."""
+
+    def encode(self, value: Any, /) -> bytes:
+        return json.dumps(value, allow_nan=False).encode()
+
+    def decode(self, data: bytes | str, /) -> Any:
+        return json.loads(data)
+
+
+BYTE_EXACT = [
+    pytest.param(
+        CLIENT,
+        Message("0", "1", "t", "e", {"foo": 1}),
+        Frame(b'["0","1","t","e",{"foo":1}]'),
+        id="SE1",
+    ),
+    pytest.param(
+        CLIENT,
+        Message("0", "1", "t", "e", b"\x01"),
+        Frame(b"\x00\x01\x01\x01\x0101te\x01", binary=True),
+        id="SE3",
+    ),
+    pytest.param(
+        CLIENT,
+        Message("10", "1", "top", "ev", b"\x01"),
+        Frame(b"\x00\x02\x01\x03\x02101topev\x01", binary=True),
+        id="SE4",
+    ),
+    pytest.param(
+        SERVER,
+        Message("123", None, "top", "some-event", b"\x01\x01"),
+        Frame(b"\x00\x03\x03\x0a123topsome-event\x01\x01", binary=True),
+        id="SE5",
+    ),
+    pytest.param(
+        SERVER,
+        Message("100", "12", "top", "phx_reply", {"status": "ok", "response": b"\x01\x01"}),
+        Frame(b"\x01\x03\x02\x03\x0210012topok\x01\x01", binary=True),
+        id="SE6",
+    ),
+    pytest.param(
+        CLIENT,
+        Message("🚀", "π", "room:café", "e", b""),
+        Frame(b"\x00\x04\x02\x0a\x01" + "🚀πroom:cafée".encode(), binary=True),
+        id="SE7",
+    ),
+    pytest.param(
+        SERVER,
+        Message(None, None, "top", "some-event", b"\x01\x01"),
+        Frame(b"\x02\x03\x0atopsome-event\x01\x01", binary=True),
+        id="SE9",
+    ),
+]
+
+
+@pytest.mark.parametrize(("serializer", "message", "frame"), BYTE_EXACT)
+def test_messages_are_encoded_byte_for_byte(
+    serializer: V2Serializer, message: Message, frame: Frame
+) -> None:
+    """SE1, SE3-SE7, SE9."""
+    assert serializer.encode(message) == frame
+
+
+@pytest.mark.parametrize(("serializer", "message", "frame"), BYTE_EXACT)
+def test_frames_are_decoded_by_the_other_side(
+    serializer: V2Serializer, message: Message, frame: Frame
+) -> None:
+    """SE2, SE5, SE6, SE9: decoding what the one role encodes, in the other role."""
+    other = SERVER if serializer is CLIENT else CLIENT
+    assert other.decode(frame.data if frame.binary else frame.data.decode()) == message
+
+
+def test_a_text_frame_is_decoded() -> None:
+    """SE2."""
+    assert CLIENT.decode('["1",null,"t","e",{"a":[1]}]') == Message("1", None, "t", "e", {"a": [1]})
+
+
+@pytest.mark.parametrize("field", ["join_ref", "ref", "topic", "event"])
+def test_a_field_of_256_bytes_is_refused_by_name(field: str) -> None:
+    """SE8, SL-Z1."""
+    values: dict[str, Any] = {"join_ref": "1", "ref": "2", "topic": "t", "event": "e"}
+    values[field] = "é" * 128
+    with pytest.raises(EncodeError, match=f"{field} has 256 bytes") as caught:
+        CLIENT.encode(Message(**values, payload=b""))
+    assert caught.value.field == field
+
+
+RECURSIVE: list[Any] = []
+RECURSIVE.append(RECURSIVE)
+
+
+@pytest.mark.parametrize(
+    ("payload", "path"),
+    [
+        ({"a": [1, {"b": b"x"}]}, "payload.a[1].b"),
+        ([bytearray(b"x")], "payload[0]"),
+        ({"a": math.nan}, "payload.a"),
+        ({"a": [math.inf]}, "payload.a[0]"),
+        ({1: "x"}, "payload"),
+        ({"a": {2: "x"}}, "payload.a"),
+        ({"a": {1, 2}}, "payload.a"),
+        ({"a": object()}, "payload.a"),
+        ({"a": "\ud800"}, "payload.a"),
+        (RECURSIVE, None),
+    ],
+)
+@pytest.mark.parametrize("codec", [None, StdlibJson()])
+def test_what_json_cannot_hold_is_refused_with_its_path(
+    payload: Any, path: str | None, codec: JsonCodec | None
+) -> None:
+    """SL-Z2, and protocol row 50."""
+    for serializer in (V2Serializer(json=codec), V1Serializer(json=codec)):
+        if isinstance(payload, dict) and "\ud800" in payload.values() and codec is not None:
+            continue  # the standard library writes it as an escape, which is legal JSON
+        if codec is not None and isinstance(payload, dict) and 1 in payload:
+            continue  # ... and turns the key into a string
+        with pytest.raises(EncodeError) as caught:
+            serializer.encode(Message("1", "2", "t", "e", payload))
+        if path is not None:
+            assert caught.value.field == path
+            assert path in str(caught.value)
+
+
+def test_a_topic_that_is_no_string_is_refused_by_name() -> None:
+    for serializer in (V1Serializer(), V2Serializer()):
+        with pytest.raises(EncodeError, match="topic is 7"):
+            serializer.encode(Message("1", "2", 7, "e", {}))  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ("", "no Phoenix message"),
+        ("{not json", "no Phoenix message"),
+        ('["a"]', "no Phoenix message"),
+        ('["1","2","t","e",{},"sixth"]', "no Phoenix message"),
+        ('[1,"2","t","e",{}]', "no Phoenix message"),
+        ('["1","2",null,"e",{}]', "no Phoenix message"),
+        ("{}", "no Phoenix message"),
+        ("[" * 100_000, "no Phoenix message"),
+        (b"", "empty"),
+        (b"\x03abc", "kind 3"),
+        (b"\x00\xff\xff", "ends within"),
+        (b"\x01\x01\x00\x00", "ends within"),
+        (b"\x02\x01\x00\xff", "no UTF-8"),
+    ],
+)
+def test_what_is_no_message_raises_a_decode_error(data: str | bytes, says: str) -> None:
+    """SL-Z3, row 45: also a sixth element, and absurd nesting."""
+    with pytest.raises(DecodeError, match=says):
+        CLIENT.decode(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    ["{", "7", "[]", '{"topic":"t"}', '{"topic":1,"event":"e","payload":{},"ref":null}', b"\x00"],
+)
+@pytest.mark.parametrize("codec", [None, StdlibJson()])
+def test_v1_refuses_what_is_no_message(data: str | bytes, codec: JsonCodec | None) -> None:
+    with pytest.raises(DecodeError):
+        V1Serializer(json=codec).decode(data)
+
+
+@pytest.mark.parametrize("data", ["[1]", "{}", '[1,"2","t","e",{}]', '["1","2","t",3,{}]', "[" * 9999])
+def test_a_codec_of_ones_own_changes_nothing_about_the_errors(data: str) -> None:
+    with pytest.raises(DecodeError):
+        V2Serializer(json=StdlibJson()).decode(data)
+
+
+def test_a_binary_frame_of_the_wrong_side_is_refused() -> None:
+    with pytest.raises(DecodeError, match="kind 1"):
+        SERVER.decode(b"\x01\x00\x00\x00\x00")
+
+
+def test_v1_writes_an_object_and_knows_no_join_ref_of_the_server() -> None:
+    server = V1Serializer(role="server")
+    frame = server.encode(Message("1", "2", "t", "e", {"a": 1}))
+    assert frame.data == b'{"event":"e","payload":{"a":1},"ref":"2","topic":"t"}'
+    assert V1Serializer().decode(frame.data.decode()) == Message(None, "2", "t", "e", {"a": 1})
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+names = st.text(max_size=20)
+refs = st.none() | st.text(min_size=1, max_size=6)
+
+
+@given(refs, refs, names, names, json_values, st.booleans())
+def test_json_messages_survive_the_round_trip(
+    join_ref: str | None, ref: str | None, topic: str, event: str, payload: Any, own_codec: bool
+) -> None:
+    codec = StdlibJson() if own_codec else None
+    message = Message(join_ref, ref, topic, event, payload)
+    for role in ("client", "server"):
+        serializer = V2Serializer(role=role, json=codec)
+        assert V2Serializer().decode(serializer.encode(message).data.decode()) == message
+    first = V1Serializer(json=codec)
+    assert V1Serializer(role="server").decode(first.encode(message).data.decode()) == message
+
+
+@given(st.text(min_size=1, max_size=6), st.text(min_size=1, max_size=6), names, names, st.binary())
+def test_binary_messages_survive_the_round_trip(
+    join_ref: str, ref: str, topic: str, event: str, payload: bytes
+) -> None:
+    """Complaint 27: both directions."""
+    pushed = Message(join_ref, ref, topic, event, payload)
+    assert SERVER.decode(CLIENT.encode(pushed).data) == pushed
+    if event != "phx_reply":
+        broadcast = Message(None, None, topic, event, payload)
+        assert CLIENT.decode(SERVER.encode(broadcast).data) == broadcast
+        sent = Message(join_ref, None, topic, event, payload)
+        assert CLIENT.decode(SERVER.encode(sent).data) == sent
+    reply = Message(join_ref, ref, topic, "phx_reply", {"status": "ok", "response": payload})
+    assert CLIENT.decode(SERVER.encode(reply).data) == reply
+
+
+def mutated(data: bytes, at: int, byte: int, cut: int) -> bytes:
+    changed = bytearray(data)
+    if changed:
+        changed[at % len(changed)] = byte
+    return bytes(changed[: max(0, len(changed) - cut)])
+
+
+@settings(max_examples=300)
+@given(
+    st.binary()
+    | st.builds(
+        mutated,
+        st.sampled_from([param.values[2].data for param in BYTE_EXACT]),  # type: ignore[attr-defined]  # frames
+        st.integers(0, 99),
+        st.integers(0, 255),
+        st.integers(0, 9),
+    )
+)
+def test_whatever_arrives_gives_a_message_or_a_decode_error(data: bytes) -> None:
+    """Row 45: nothing else ever comes out."""
+    for serializer in (CLIENT, SERVER, V1Serializer(), V2Serializer(json=StdlibJson())):
+        for form in (data, data.decode("utf-8", "surrogateescape"), data.decode("latin-1")):
+            try:
+                message = serializer.decode(form)
+            except DecodeError:
+                continue
+            assert type(message) is Message
+
+
+def test_msgspec_itself_fits_as_a_codec() -> None:
+    serializer = V2Serializer(json=msgspec.json)
+    assert serializer.decode(serializer.encode(Message("1", "2", "t", "e", {})).data.decode()).topic == "t"
