@@ -68,6 +68,7 @@ class Connection(GenServer, restart="permanent"):
         self._attempt = trio.CancelScope()
         self._why: DisconnectReason | None = None
         self._failure: BaseException | None = None
+        self._ending = False
         self._queued = 0
         self._room = trio.Event()
         self._rearmed = trio.Event()
@@ -80,6 +81,9 @@ class Connection(GenServer, restart="permanent"):
 
     async def terminate(self, reason: ExitReason, /) -> None:
         """Close in order, within ``close_timeout``; the code is the client's."""
+        self._ending = True
+        if isinstance(reason, Crashed):
+            self._why = self._why or ConnectionCrashed(reason.exception)
         self._attempt_only_cancel()
         if self._transport is not None and self._transport.closed is None:
             code = 1011 if isinstance(reason, Crashed) else self._link.close_code
@@ -160,7 +164,8 @@ class Connection(GenServer, restart="permanent"):
             reason = self._why or reason or ConnectionCrashed(self._failure_or(sys.exception()))
             self._execute("slipstream.connection.disconnect", reason=reason)
             link.ended(reason, list(events))
-        raise self._exit_for(reason)
+        if not self._ending:  # else the process ends already, for a reason of its own
+            raise self._exit_for(reason)
 
     async def _connect_and_read(self, config: Config) -> DisconnectReason:
         try:

@@ -82,8 +82,10 @@ def _is_cancelled(error: BaseException) -> bool:
 
 
 @enable_ki_protection
-async def _end(process: Process, cause: StopCause, blocked: Host | None) -> BaseException | None:
-    """Stop the root and wait; a second Ctrl-C meanwhile kills it, and is given back."""
+async def _end(
+    block: _Block, process: Process, cause: StopCause, blocked: Host | None
+) -> BaseException | None:
+    """Stop the root and wait. Gives back a Ctrl-C that comes meanwhile; the second one kills."""
     interrupt: BaseException | None = None
     process.shut_down(SHUTDOWN, cause)
     while process.phase is not Phase.DEAD:
@@ -145,7 +147,7 @@ async def _open_root(spec: ChildSpec) -> AsyncGenerator[Process]:
         await timers.release()
     if tree.fatal is not None:
         raise tree.fatal from tree.fatal.__cause__
-    failure = block.failure
+    failure = None if tree.forced else block.failure
     if error is not None and (failure is None or not _is_cancelled(error)):
         if failure is not None:
             error.add_note(f"Besides, {failure!r} ended the processes of the block.")

@@ -59,8 +59,7 @@ class _Signals:
                     self.scope.cancel()
                     continue
                 for tree in list(open_trees()):
-                    if tree.root is not None:
-                        tree.root.kill()
+                    tree.force()
 
 
 async def _run(main: Callable[[], Awaitable[Any]]) -> Any:

@@ -24,13 +24,14 @@ class Tree:
     ``KeyboardInterrupt``: the whole tree stops, and the block raises it.
     """
 
-    __slots__ = ("fatal", "names", "on_abort", "root", "thread", "timers")
+    __slots__ = ("fatal", "forced", "names", "on_abort", "root", "thread", "timers")
 
     def __init__(self, timers: Timers) -> None:
         self.timers = timers
         self.thread = threading.get_ident()
         self.names: dict[str, Shell] = {}
         self.fatal: BaseException | None = None
+        self.forced = False
         self.root: Shell | None = None
         self.on_abort: Callable[[], None] | None = None
 
@@ -52,6 +53,12 @@ class Tree:
         """Take the *name* from *process*."""
         if self.names.get(name) is process:
             del self.names[name]
+
+    def force(self) -> None:
+        """Kill the tree; it was asked to stop before, and its end is no failure of its own."""
+        self.forced = True
+        if self.root is not None:
+            self.root.kill("cancelled")
 
     def abort(self, error: BaseException) -> None:
         """End the tree because of *error*: in order the first time, by force the second."""

@@ -15,7 +15,6 @@ from slipstream.otp import (
     Caller,
     ChildSpec,
     Down,
-
     GenServer,
     NoReply,
     Reply,
@@ -274,5 +273,3 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
             yield from leaves(inner)
     else:
         yield error
-
-

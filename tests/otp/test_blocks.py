@@ -201,7 +201,9 @@ async def test_a_process_knows_why_it_is_being_stopped(cause: str) -> None:
     spec = puppet("x", terminate=goodbye)
     with trio.CancelScope() as scope:
         try:
-            async with open_supervisor([sub, spec, puppet("crashes")], max_restarts=0) as supervisor:
+            async with open_supervisor(
+                [sub, spec, puppet("crashes")], max_restarts=0
+            ) as supervisor:
                 match cause:
                     case "cancelled":
                         scope.cancel()

@@ -11,7 +11,9 @@ from slipstream.otp._intensity import Intensity
 @given(
     max_restarts=st.integers(0, 4),
     max_seconds=st.sampled_from([1, 2, 3]),
-    gaps=st.lists(st.sampled_from([Fraction(0), Fraction(1, 2), Fraction(1), Fraction(7, 4)]), max_size=25),
+    gaps=st.lists(
+        st.sampled_from([Fraction(0), Fraction(1, 2), Fraction(1), Fraction(7, 4)]), max_size=25
+    ),
 )
 def test_it_agrees_with_counting_the_closed_window_by_hand(
     max_restarts: int, max_seconds: int, gaps: list[Fraction]

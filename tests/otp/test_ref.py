@@ -170,7 +170,17 @@ async def test_an_address_lives_no_longer_than_its_supervisors_incarnation() -> 
         lambda ref: trio.run(ref.wait),
         lambda ref: trio.run(ref.terminate_child, "a"),
     ],
-    ids=["cast", "send", "send_after", "send_request", "which", "call", "stop", "wait", "terminate"],
+    ids=[
+        "cast",
+        "send",
+        "send_after",
+        "send_request",
+        "which",
+        "call",
+        "stop",
+        "wait",
+        "terminate",
+    ],
 )
 @virtual
 async def test_a_foreign_thread_is_told_at_once(act: Any) -> None:

@@ -154,9 +154,7 @@ async def test_so_many_crashes_are_survived_and_the_next_one_is_not(intensity: i
     assert await _survived(times, max_restarts=intensity, max_seconds=5.0) == intensity
 
 
-@pytest.mark.parametrize(
-    ("age", "survived"), [(5.0 - EPSILON, 1), (5.0, 1), (5.0 + EPSILON, 2)]
-)
+@pytest.mark.parametrize(("age", "survived"), [(5.0 - EPSILON, 1), (5.0, 1), (5.0 + EPSILON, 2)])
 @virtual
 async def test_a_crash_as_old_as_the_window_still_counts(age: float, survived: int) -> None:
     """SUP-049."""
@@ -457,7 +455,10 @@ async def test_two_crashes_in_one_tick_are_two_restarts_where_they_do_not_overla
         supervisor.child("a").cast(crash())
         await settle()
         assert supervisor.count_children() == (3, 3, 0, 3)
-        expected = {"one_for_one": [["a", "c"]], "rest_for_one": [["a", "b", "c"], ["a", "b", "c", "c"]]}
+        expected = {
+            "one_for_one": [["a", "c"]],
+            "rest_for_one": [["a", "b", "c"], ["a", "b", "c", "c"]],
+        }
         assert sorted(started(diary)) in expected[strategy]
 
 

@@ -170,6 +170,7 @@ def test_an_orderly_end_of_the_supervisor_is_the_value() -> None:
         restart="transient",
         significant=True,
     )
+
     async def main() -> Any:
         async with open_supervisor([spec], auto_shutdown="any_significant") as supervisor:
             return await supervisor.wait()

@@ -9,6 +9,7 @@ import trio
 from slipstream.errors import (
     AlreadyPresentError,
     AlreadyStartedError,
+    CallTimeoutError,
     ChildNotFoundError,
     ChildRestartingError,
     ChildRunningError,
@@ -470,6 +471,7 @@ async def test_a_significant_child_that_is_terminated_ends_nothing() -> None:
 @virtual
 async def test_an_automatic_end_cascades_through_significant_supervisors_only() -> None:
     """SUP-096."""
+
     def nested(id_: str, *, significant: bool) -> Any:
         return Supervisor.child_spec(
             [puppet("leaf", name=id_, significant=True, restart="transient")],
@@ -544,29 +546,50 @@ async def test_requests_wait_while_a_child_starts() -> None:
 
 
 @virtual
-async def test_a_child_that_is_told_to_stop_while_it_starts_does_not_start() -> None:
-    """TRI-051: the starter gets an error, and no zombie is left."""
+async def test_a_child_that_is_told_to_stop_while_it_starts_hears_of_it_afterwards() -> None:
+    """TRI-051: as in OTP, where a message waits for init."""
     diary = Diary()
-    errors: list[Any] = []
-
-    async def start(supervisor: SupervisorRef) -> None:
-        with pytest.raises(StartError) as error:
-            await supervisor.start_child(puppet("a", diary, init=sleep_then(60.0), name="bob"))
-        errors.append(error.value.reason)
-
+    spec = puppet("a", diary, init=sleep_then(3.0), restart="temporary", name="bob")
     async with open_supervisor([]) as supervisor, trio.open_nursery() as nursery:
-        nursery.start_soon(start, supervisor)
-        await settle()
+        nursery.start_soon(supervisor.start_child, spec)
+        await trio.sleep(1.0)
         before = trio.current_time()
         bob = supervisor.whereis("bob")
         assert bob
-        with pytest.raises(ServerGoneError):
-            await bob.stop()
+        with pytest.raises(CallTimeoutError):
+            await bob.stop(timeout=1.0)
+        await bob.stop()
+        assert trio.current_time() == before + 2.0
         await settle()
-        assert trio.current_time() == before
         assert which(supervisor) == []
         assert supervisor.whereis("bob") is None
-    assert errors == [KILLED]
+    assert stopped(diary) == ["a"]
+
+
+@virtual
+async def test_a_child_that_is_killed_while_it_starts_leaves_no_zombie() -> None:
+    """TRI-051: its supervisor is killed; the starter gets an error."""
+    diary = Diary()
+    told: list[Any] = []
+
+    async def start(sub: SupervisorRef) -> None:
+        with pytest.raises((StartError, ServerGoneError)):
+            await sub.start_child(puppet("a", diary, init=sleep_then(60.0), name="bob"))
+        told.append("starter")
+
+    spec = Supervisor.child_spec([], id="sub", shutdown="brutal_kill")
+    async with open_supervisor([spec]) as supervisor, trio.open_nursery() as nursery:
+        sub = supervisor.child("sub")
+        assert isinstance(sub, SupervisorRef)
+        one = sub.pin()
+        nursery.start_soon(start, one)
+        await settle()
+        before = trio.current_time()
+        await supervisor.terminate_child("sub")
+        assert trio.current_time() == before
+        assert await one.wait() == KILLED
+        assert supervisor.whereis("bob") is None
+    assert told == ["starter"]
     assert stopped(diary) == []
 
 
