@@ -1,5 +1,6 @@
 """The process that drives a client: it follows the link's events and calls the callbacks."""
 
+import inspect
 import logging
 import math
 import threading
@@ -23,6 +24,7 @@ from slipstream.connection import (
 )
 from slipstream.errors import (
     AwaitTimeoutError,
+    BadReturnError,
     LinkError,
     SupervisorGaveUpError,
     WrongTaskError,
@@ -32,6 +34,8 @@ from slipstream.otp import (
     Caller,
     Down,
     GenServer,
+    Ignore,
+    NoReply,
     Reply,
     ServerRef,
     Stop,
@@ -75,6 +79,10 @@ _INBOUND = (
     ConnectionEnded,
     Nudge,
 )
+_ACCEPTED: Final[dict[str, tuple[type[Any], ...]]] = {
+    "init": (NoReply, Stop, Ignore),
+    "handle_call": (Reply, NoReply, Stop),
+}
 _CODE_BY_CAUSE: Final = {"asked": 1000, "cancelled": 1001, "failed": 1001}
 
 
@@ -419,8 +427,8 @@ class ClientServer(GenServer, restart="permanent"):
         try:
             if telemetry.attached(event):
                 with telemetry.span(event, clock=trio.current_time, client=str(self.ref)):
-                    return await callback(*args)
-            return await callback(*args)
+                    return self._checked(name, await callback(*args))
+            return self._checked(name, await callback(*args))
         except LinkError as error:
             if raises:
                 raise
@@ -434,6 +442,24 @@ class ClientServer(GenServer, restart="permanent"):
                 raise
             self._ended_by(name, group)
         return None
+
+    def _checked(self, name: str, result: Any) -> Any:
+        """Give *result* on, if the callback *name* may return it."""
+        if result is None and name != "handle_call":
+            return None
+        accepted = _ACCEPTED.get(name, (NoReply, Stop))
+        if isinstance(result, accepted):
+            return result
+        what = f"{result!r}"
+        if inspect.iscoroutine(result):
+            what = f"the coroutine {result.__qualname__}: did you forget await?"
+            result.close()
+        names = [] if name == "handle_call" else ["None"]
+        names += [kind.__name__ for kind in accepted]
+        raise BadReturnError(
+            f"{type(self.client).__qualname__}.{name} returned {what} (it takes {', '.join(names)})",
+            value=result,
+        )
 
     def _ended_by(self, name: str, error: BaseException) -> None:
         logger.warning("%s: %s ended early: %s", self.ref, name, error)

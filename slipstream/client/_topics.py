@@ -85,8 +85,10 @@ class Topic:
     """One topic: what is wanted of it, and what has become of it."""
 
     __slots__ = (
+        "asked_at",
         "attempt",
         "failures",
+        "fetching",
         "generation",
         "join_ref",
         "joined_at",
@@ -109,7 +111,9 @@ class Topic:
         self.response: Any = None
         self.reason: TopicCloseReason | None = None
         self.failures = 0
+        self.fetching = 0  # the generation that a provider of params was called for
         self.attempt = 0
+        self.asked_at = 0.0
         self.joined_at = 0.0
         self.timer: Alarm | None = None
 
@@ -192,7 +196,8 @@ class Topics:
         chosen = self if name is None else filter(None, [self.get(name)])
         for topic in chosen:
             unsent = topic.status is TopicStatus.REQUESTED and topic.join_ref is None
-            if unsent or (name is None and topic.status is TopicStatus.WAITING):
+            under_way = topic.fetching == self._host.link.generation or topic.timer is not None
+            if (unsent and not under_way) or (name is None and topic.status is TopicStatus.WAITING):
                 self._request(topic)
 
     # What the client learns
@@ -209,10 +214,13 @@ class Topics:
                 topic.status = TopicStatus.JOINED
                 topic.response, topic.reason = response, None
                 topic.joined_at = trio.current_time()
+                self._tell_of_join(topic, "stop", response=response)
             case TopicLeft(join_ref=join_ref):
                 if topic.status is TopicStatus.LEAVING and join_ref == topic.join_ref:
                     self._close(topic, None)
             case TopicJoinFailed() | TopicClosed() if event.join_ref == topic.join_ref:
+                if isinstance(event, TopicJoinFailed):
+                    self._tell_of_join(topic, "exception", reason=event.reason)
                 self._failed(topic, event.reason)
             case _:
                 return False
@@ -251,6 +259,7 @@ class Topics:
 
     def _request(self, topic: Topic) -> None:
         topic.cancel_timer()
+        topic.fetching = 0
         topic.status = TopicStatus.REQUESTED
         topic.join_ref = None
         link = self._host.link
@@ -269,6 +278,7 @@ class Topics:
     def _send(self, topic: Topic) -> None:
         topic.timer = None
         if callable(topic.params):
+            topic.fetching = self._host.link.generation
             self._host.start_soon(self._provide_and_send, topic, topic.params)
         else:
             self._send_with(topic, topic.params)
@@ -311,6 +321,15 @@ class Topics:
             return
         topic.join_ref = sent.ref
         topic.generation = link.generation
+        topic.asked_at = trio.current_time()
+        self._tell_of_join(topic, "start", params=params)
+
+    def _tell_of_join(self, topic: Topic, what: str, **data: Any) -> None:
+        event = f"slipstream.client.join.{what}"
+        if telemetry.attached(event):
+            if what != "start":
+                data["duration"] = trio.current_time() - topic.asked_at
+            telemetry.execute(event, topic=topic.name, **data)
 
     def _leave_wire(self, topic: Topic) -> bool:
         link = self._host.link

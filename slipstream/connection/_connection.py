@@ -210,9 +210,13 @@ class Connection(GenServer, restart="permanent"):
         while True:
             frames = await transport.receive()
             events = machine.receive(frames, trio.current_time())
+            size = sum(map(len, frames))
+            self._execute(
+                "slipstream.connection.handle", frames=len(frames), size=size, events=len(events)
+            )
             inbox.deliver(
                 [event for event in events if type(event) is Message or self._is_for_client(event)],
-                sum(map(len, frames)),
+                size,
             )
             self._rearm()
             if inbox.full:

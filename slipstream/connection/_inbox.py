@@ -107,6 +107,7 @@ class Inbox:
         self._awaiting = 0
         self._abandoned: dict[str, None] = {}
         self._ended_by: DisconnectReason | None = None
+        self._ends: dict[str, TopicCloseReason] = {}
         # A script has no loop that follows events one by one: it follows them as they come.
         self.on_events: Callable[[list[Any]], list[Any]] | None = None
         self.count = 0
@@ -133,6 +134,8 @@ class Inbox:
     def deliver(self, events: list[Any], size: int) -> None:
         """Hand *events*, which came in *size* bytes, to the client; wake it once."""
         if self.waiters or self._abandoned:
+            # The pushes of a channel that ended come before its end, which has the reason.
+            self._ends = {e.topic: e.reason for e in events if isinstance(e, TopicClosed)}
             events = [event for event in events if not self.settle(event)]
         nudge = self._awaiting and any(type(event) is not Message for event in events)
         if self.on_events is not None:
@@ -239,7 +242,7 @@ class Inbox:
                     case ConnectionLost():
                         waiter.fail(DisconnectedError(self._ended_by))
                     case _:
-                        waiter.fail(TopicClosedError(topic))
+                        waiter.fail(TopicClosedError(topic, self._ends.get(topic)))
                 return True
             case (
                 TopicClosed(topic=topic, reason=reason)

@@ -126,6 +126,7 @@ class Link:
         self._wanted = False
         self._undecided: ConnectionEnded | None = None
         self._ended_at = 0.0
+        self._began_at = 0.0
 
     # What the client does
 
@@ -235,6 +236,8 @@ class Link:
         self.generation += 1
         self.connection = connection
         self.phase = Phase.CONNECTING
+        self._began_at = trio.current_time()
+        self._tell_of_connect("start")
         self._tell()
         return self.generation
 
@@ -242,6 +245,7 @@ class Link:
         """Note that the attempt succeeded, and tell the client."""
         self.phase = Phase.OPEN
         self.opened_at = trio.current_time()
+        self._tell_of_connect("stop", duration=self.opened_at - self._began_at, headers=headers)
         self.inbox.deliver([ConnectionOpened(self.generation, headers)], 0)
         self._tell()
 
@@ -253,6 +257,8 @@ class Link:
         if was_open and now - self.opened_at >= stable_after:
             self.attempt = self._refusals = 0
         ended = ConnectionEnded(self.generation, reason, was_open)
+        if not was_open:
+            self._tell_of_connect("exception", duration=now - self._began_at, reason=reason)
         # Where the client itself closed, it has decided already.
         self._undecided = None if isinstance(reason, ClosedByClient) else ended
         self._ended_at = now
@@ -268,6 +274,11 @@ class Link:
         if isinstance(reason, ConnectFailed) and isinstance(reason.error, ConnectError):
             return reason.error
         return DisconnectedError(reason)
+
+    def _tell_of_connect(self, what: str, **data: Any) -> None:
+        event = f"slipstream.client.connect.{what}"
+        if telemetry.attached(event):
+            telemetry.execute(event, generation=self.generation, config=self.config, **data)
 
     def _want(self, *, at: float) -> None:
         self._wanted = True

@@ -283,8 +283,9 @@ async def wait_event(event: trio.Event, *, deadline: float = math.inf) -> bool:
     if host is not None and host.halt is not None and not event.is_set():
         await trio.lowlevel.checkpoint()
         raise Exit(host.halt)
-    with trio.CancelScope(deadline=deadline) as scope:
-        cell = _ScopeCell(scope)
+    scope = trio.CancelScope(deadline=deadline)
+    cell = _ScopeCell(scope)
+    with scope:
         if host is not None:
             host.cells.add(cell)
         try:

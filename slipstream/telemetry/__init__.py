@@ -5,6 +5,8 @@ With nobody attached an event costs a look-up in a dict. Durations are in second
 ================================================ ==================================================
 event                                            data
 ================================================ ==================================================
+``slipstream.client.connect.start/stop/…``       ``generation config``; ``duration headers reason``
+``slipstream.client.join.start/stop/…``          ``topic params``; ``duration response reason``
 ``slipstream.client.<callback>.start/stop/…``    ``client``; at the end ``duration``, ``error``
 ``slipstream.client.rejoin``                     ``topic reason delay attempt``
 ``slipstream.client.link_error``                 ``client callback error``: it ended a callback
@@ -21,9 +23,8 @@ event                                            data
 ``slipstream.supervisor.child.<what>``           ``supervisor id reason``: start, restart, stop
 ================================================ ==================================================
 
-``<callback>`` is a name such as ``handle_join``. The names of Elixir's Slipstream for the whole
-life of a connection and of a join, ``slipstream.client.connect`` and ``slipstream.client.join``,
-are spans too: from the attempt or the request to its end.
+``start/stop/…``: a span ends in ``.stop`` or in ``.exception``. ``<callback>`` is a name such as
+``handle_join``. Payloads are in ``join``'s ``params`` and ``response`` only.
 """
 
 from ._dispatch import Handler, attach, attached, capture_events, detach, execute, span

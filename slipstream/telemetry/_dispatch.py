@@ -1,5 +1,6 @@
 """Events by dotted name, to whoever asked for them."""
 
+import inspect
 import logging
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -15,8 +16,10 @@ Handler: TypeAlias = Callable[[str, Mapping[str, Any]], object]
 """Gets the event's name and its data. Called synchronously, so it may not block."""
 
 _handlers: Final[dict[str, tuple[str, Handler]]] = {}
-# For each event that was ever executed, who wants it; emptied when that may have changed.
-_wanted: Final[dict[str, tuple[tuple[str, Handler], ...]]] = {}
+# What is known of each event that was ever executed or asked for: who gets it, and whether any of
+# it is wanted. Both are emptied when that may have changed.
+_receivers: Final[dict[str, tuple[tuple[str, Handler], ...]]] = {}
+_attached: Final[dict[str, bool]] = {}
 
 
 def attach(handler_id: str, event_or_prefix: str, function: Handler) -> None:
@@ -25,37 +28,50 @@ def attach(handler_id: str, event_or_prefix: str, function: Handler) -> None:
     A *function* that raises is detached, and that is logged once.
 
     Raises:
-        ConfigError: if *handler_id* is attached already.
+        ConfigError: if *handler_id* is attached already, *event_or_prefix* is no dotted name, or
+            *function* cannot be called, or only awaited.
     """
     if handler_id in _handlers:
         raise ConfigError(f"telemetry handler {handler_id!r} is attached already: detach it first")
+    if "*" in event_or_prefix or (event_or_prefix and "" in event_or_prefix.split(".")):
+        raise ConfigError(
+            f"telemetry event {event_or_prefix!r} is no dotted name: give a whole event, or whole "
+            "parts from its start, as in 'slipstream.client'"
+        )
+    if not callable(function) or inspect.iscoroutinefunction(function):
+        raise ConfigError(
+            f"telemetry handler {handler_id!r} is {function!r}: give a plain function "
+            "(event, data), not async, since events are told while something else goes on"
+        )
     _handlers[handler_id] = (event_or_prefix, function)
-    _wanted.clear()
+    _forget()
 
 
 def detach(handler_id: str) -> bool:
     """Stop calling the handler of that id; tell whether there was one."""
     found = _handlers.pop(handler_id, None) is not None
-    _wanted.clear()
+    _forget()
     return found
 
 
 def attached(event: str) -> bool:
-    """Tell whether anyone wants *event*: ask before gathering what it would carry."""
+    """Tell whether anyone wants *event*, or one of a span's ends if *event* is a span.
+
+    Ask before gathering what an event would carry.
+    """
     try:
-        return bool(_wanted[event])
+        return _attached[event]
     except KeyError:
-        return bool(_find(event))
+        return _look_up(event)
 
 
 def execute(event: str, /, **data: Any) -> None:
     """Tell everyone who wants *event*, with *data*."""
-    for handler_id, function in _wanted[event] if event in _wanted else _find(event):
+    for handler_id, function in _receivers[event] if event in _receivers else _find(event):
         try:
             function(event, data)
         except Exception:  # boundary: an observer must not break what it observes
-            _handlers.pop(handler_id, None)
-            _wanted.clear()
+            detach(handler_id)
             logger.exception(
                 "telemetry handler %r raised at %s and was detached", handler_id, event
             )
@@ -74,9 +90,11 @@ def span(event: str, /, *, clock: Callable[[], float], **data: Any) -> Generator
     try:
         yield extra
     except BaseException as error:
-        execute(f"{event}.exception", **{**data, **extra}, duration=clock() - started, error=error)
+        # One dict, so that a key of the block's own cannot get in the way of its exception.
+        told = {**data, **extra, "duration": clock() - started, "error": error}
+        execute(f"{event}.exception", **told)
         raise
-    execute(f"{event}.stop", **{**data, **extra}, duration=clock() - started)
+    execute(f"{event}.stop", **{**data, **extra, "duration": clock() - started})
 
 
 @contextmanager
@@ -91,13 +109,24 @@ def capture_events(prefix: str = "slipstream") -> Generator[list[tuple[str, Mapp
         detach(handler_id)
 
 
+def _forget() -> None:
+    _receivers.clear()
+    _attached.clear()
+
+
 def _find(event: str) -> tuple[tuple[str, Handler], ...]:
-    found = tuple(
+    found = _receivers[event] = tuple(
         (handler_id, function)
         for handler_id, (prefix, function) in _handlers.items()
-        # A span is wanted by whoever wants one of its ends.
         if not prefix or event == prefix or event.startswith(f"{prefix}.")
-        or prefix.startswith(f"{event}.")
-    )  # fmt: skip
-    _wanted[event] = found
+    )
+    return found
+
+
+def _look_up(event: str) -> bool:
+    # A span is wanted by whoever wants one of its ends.
+    below = f"{event}."
+    found = _attached[event] = bool(_find(event)) or any(
+        prefix.startswith(below) for prefix, _ in _handlers.values()
+    )
     return found

@@ -1,16 +1,25 @@
 """The bridge to the standard library's logging: one line an event, without payloads."""
 
 import logging
+import re
 from collections.abc import Mapping
+from fnmatch import translate
 from typing import Any, Final
+
+import attrs
 
 from ._dispatch import attach, detach
 
 __all__ = ["attach_logging", "detach_logging"]
 
 _ID: Final = "slipstream-logging"
-# What users sent or received may be secret, and may be large.
-_HIDDEN: Final = frozenset({"config", "payload", "response", "params", "headers", "message"})
+# What users sent or received may be secret, and may be large; alone or inside a reason.
+_HIDDEN: Final = frozenset({
+    "body", "config", "headers", "message", "params", "payload", "request", "response",
+})  # fmt: skip
+_LONGEST: Final = 200
+_DEEPEST: Final = 4
+_STARTS: Final = ("slipstream.client.*.start", "slipstream.connection.*.start")
 
 
 def attach_logging(
@@ -18,24 +27,29 @@ def attach_logging(
     *,
     logger: logging.Logger | None = None,
     level: int = logging.INFO,
-    skip: tuple[str, ...] = (".start",),
+    skip: tuple[str, ...] = _STARTS,
 ) -> None:
     """Log the events below *prefix*, one line each, to *logger* (by default ``slipstream.events``).
 
-    Events whose name ends in one of *skip* are left out. The data are also the record's ``event``
-    and ``data`` attributes, for structured logging; payloads, params and headers are left out.
+    A line is ``event key=value …``, with a value in quotes where it has blanks. Events that match
+    one of the patterns in *skip* (as file names are matched: ``*``, ``?``) are left out; by default
+    the starts of spans, whose ends say more. A record also has the attributes ``event`` and
+    ``data``, for structured logging: plain numbers and strings.
+
+    Payloads, params, headers and bodies are left out, also where a reason or an error holds them.
 
     Raises:
         ConfigError: if it is attached already.
     """
     target = logger if logger is not None else logging.getLogger("slipstream.events")
+    skipped = re.compile("|".join(map(translate, skip)) or "(?!)")
 
     def write(event: str, data: Mapping[str, Any]) -> None:
-        if event.endswith(skip) or not target.isEnabledFor(level):
+        if not target.isEnabledFor(level) or skipped.match(event):
             return
-        shown = {key: value for key, value in data.items() if key not in _HIDDEN}
-        text = " ".join(f"{key}={_brief(value)}" for key, value in shown.items())
-        target.log(level, "%s %s", event, text, extra={"event": event, "data": shown})
+        shown = {key: _plain(value) for key, value in data.items() if key not in _HIDDEN}
+        line = " ".join([event, *(f"{key}={_quoted(value)}" for key, value in shown.items())])
+        target.log(level, "%s", line, extra={"event": event, "data": shown})
 
     attach(_ID, prefix, write)
 
@@ -45,5 +59,33 @@ def detach_logging() -> bool:
     return detach(_ID)
 
 
-def _brief(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+def _plain(value: Any) -> float | int | str | None:
+    if value is None or isinstance(value, int | float):
+        return value
+    return _text(value, _DEEPEST)
+
+
+def _text(value: Any, depth: int) -> str:
+    kind = type(value)
+    if isinstance(value, BaseException):
+        # The message of an error of ours spells its reason out, with the payload in it.
+        reason = getattr(value, "reason", None)
+        told = _text(reason, depth - 1) if depth and attrs.has(type(reason)) else str(value)
+        text = f"{kind.__name__}: {told}" if told else kind.__name__
+    elif depth and attrs.has(kind):
+        fields = [field.name for field in attrs.fields(kind) if field.name not in _HIDDEN]
+        inside = ", ".join(f"{name}={_text(getattr(value, name), depth - 1)}" for name in fields)
+        text = f"{kind.__name__}({inside})"
+    elif attrs.has(kind):
+        text = f"{kind.__name__}(...)"
+    else:
+        text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _quoted(value: float | int | str | None) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    text = str(value)
+    # What the server chose may not look like more than one line, or one value.
+    return text if text.isprintable() and not set(text) & set(" \"'=") and text else repr(text)
