@@ -117,7 +117,8 @@ def _delays(instance: Any, field: _Field, value: Any) -> None:
     if not value:
         _refuse(instance, field, value, accepted)
     for delay in value:
-        if not isinstance(delay, int | float) or not 0 <= delay < math.inf:
+        number = isinstance(delay, int | float) and not isinstance(delay, bool)
+        if not number or not 0 <= delay < math.inf:
             _refuse(instance, field, value, accepted)
 
 
@@ -144,9 +145,11 @@ class _BackOff:
         if self.delays is not None:
             return self.delays[min(attempt, len(self.delays) - 1)]
         ceiling = self.maximum if maximum is None else maximum
-        # Past the ceiling the power is of no use, and would overflow in the end.
-        steps = min(attempt, 64)
-        return self.uniform(0.0, min(ceiling, self.first * self.factor**steps))
+        try:
+            grown = self.first * float(self.factor) ** attempt
+        except OverflowError:
+            grown = ceiling if self.first else 0.0
+        return self.uniform(0.0, min(ceiling, grown))
 
 
 @attrs.frozen(kw_only=True)
@@ -262,13 +265,36 @@ def _rejoin_policy(value: Any) -> Any:
     return RejoinPolicy(delays=value) if isinstance(value, list | tuple) else value  # pyright: ignore[reportUnknownArgumentType]  # checked by the policy
 
 
-def _has(*methods: str) -> Callable[[Any, _Field, Any], None]:
+def _has(*methods: str, none: bool = False) -> Callable[[Any, _Field, Any], None]:
     def check(instance: Any, field: _Field, value: Any) -> None:
-        missing = [name for name in methods if not hasattr(value, name)]
-        if value is not None and missing:
-            _refuse(instance, field, value, f"an object with {', '.join(methods)}")
+        if value is None and none:
+            return
+        if any(not hasattr(value, name) for name in methods):
+            accepted = f"an object with {', '.join(methods)}" + (", or None" if none else "")
+            _refuse(instance, field, value, accepted)
 
     return check
+
+
+def _instance_of(kind: type[Any], *, none: bool = False) -> Callable[[Any, _Field, Any], None]:
+    def check(instance: Any, field: _Field, value: Any) -> None:
+        if not isinstance(value, kind) and not (value is None and none):
+            accepted = f"a value of type {kind.__name__}" + (", or None" if none else "")
+            _refuse(instance, field, value, accepted)
+
+    return check
+
+
+def _check_transport(instance: Any, field: _Field, value: Any) -> None:
+    if value is not None and not callable(value):
+        _refuse(instance, field, value, "a function that opens a transport, or None")
+
+
+def _check_token(instance: Any, field: _Field, value: Any) -> None:
+    if value is None or callable(value) or (isinstance(value, str) and value):
+        return
+    # It may be a secret of another type: only the type is shown.
+    _refuse(instance, field, type(value).__name__, "a string, a function that gives one, or None")
 
 
 def _check_uri(instance: "Config", field: _Field, value: Any) -> None:
@@ -302,6 +328,8 @@ def safe_uri(uri: str) -> str:
     """Give *uri* without its query and userinfo, where secrets may stand."""
     head, _, _ = uri.partition("?")
     scheme, mark, rest = head.partition("://")
+    if not mark:  # no URI with a host, but userinfo may stand in it all the same
+        return head.rpartition("@")[2]
     authority, slash, path = rest.partition("/")
     return f"{scheme}{mark}{authority.rpartition('@')[2]}{slash}{path}"
 
@@ -344,16 +372,19 @@ def _check_params(instance: "Config", field: _Field, value: Any) -> None:
         _refuse(instance, field, type(value).__name__, "a mapping, or a function that gives one")
 
 
-def _names(value: Sequence[str]) -> tuple[str, ...]:
-    return tuple(value)
+def _names(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else value  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType]  # any list
 
 
 def _check_subprotocols(instance: "Config", field: _Field, value: Any) -> None:
-    for name in value:
+    accepted = "a list or tuple of subprotocol names (RFC 6455, 4.1)"
+    if not isinstance(value, tuple):
+        _refuse(instance, field, value, accepted)
+    for name in value:  # pyright: ignore[reportUnknownVariableType]  # any tuple
         if not isinstance(name, str) or not name or not name.isascii() or not name.isprintable():
-            _refuse(instance, field, value, "a tuple of subprotocol names (RFC 6455, 4.1)")
+            _refuse(instance, field, value, accepted)
         if any(char in name for char in ' ,;"()<>@:/[]?={}\\'):
-            _refuse(instance, field, value, "a tuple of subprotocol names (RFC 6455, 4.1)")
+            _refuse(instance, field, value, accepted)
 
 
 @attrs.frozen
@@ -412,7 +443,9 @@ class Config:
     headers: Provider[Headers] = attrs.field(
         default=(), validator=_check_static_headers, repr=False, kw_only=True
     )
-    auth_token: Provider[str | None] = attrs.field(default=None, repr=False, kw_only=True)
+    auth_token: Provider[str | None] = attrs.field(
+        default=None, validator=_check_token, repr=False, kw_only=True
+    )
     heartbeat_interval: float | None = attrs.field(
         default=30.0, validator=_seconds(zero=True, none=True), kw_only=True
     )
@@ -454,12 +487,14 @@ class Config:
         default=(), converter=_names, validator=_check_subprotocols, kw_only=True
     )
     serializer: Serializer | None = attrs.field(
-        default=None, validator=_has("vsn", "encode", "decode"), kw_only=True
+        default=None, validator=_has("vsn", "encode", "decode", none=True), kw_only=True
     )
     json: JsonCodec | None = attrs.field(
-        default=None, validator=_has("encode", "decode"), repr=False, kw_only=True
+        default=None, validator=_has("encode", "decode", none=True), repr=False, kw_only=True
     )
-    ssl_context: ssl.SSLContext | None = attrs.field(default=None, repr=False, kw_only=True)
+    ssl_context: ssl.SSLContext | None = attrs.field(
+        default=None, validator=_instance_of(ssl.SSLContext, none=True), repr=False, kw_only=True
+    )
     max_message_size: int = attrs.field(default=16 << 20, validator=_whole(least=1), kw_only=True)
     inbound_limit: int = attrs.field(default=4096, validator=_whole(least=1), kw_only=True)
     inbound_bytes: int = attrs.field(default=16 << 20, validator=_whole(least=1), kw_only=True)
@@ -467,12 +502,14 @@ class Config:
         default="pause", validator=_one_of("pause", "drop_oldest", "disconnect"), kw_only=True
     )
     max_pause: float = attrs.field(default=20.0, validator=_seconds(forever=True), kw_only=True)
-    tcp_keepalive: bool = attrs.field(default=True, kw_only=True)
+    tcp_keepalive: bool = attrs.field(default=True, validator=_instance_of(bool), kw_only=True)
     tcp_user_timeout: float | None = attrs.field(
         default=None, validator=_seconds(none=True), kw_only=True
     )
-    log_payloads: bool = attrs.field(default=False, kw_only=True)
-    transport: OpenTransport | None = attrs.field(default=None, repr=False, kw_only=True)
+    log_payloads: bool = attrs.field(default=False, validator=_instance_of(bool), kw_only=True)
+    transport: OpenTransport | None = attrs.field(
+        default=None, validator=_check_transport, repr=False, kw_only=True
+    )
 
     def __attrs_post_init__(self) -> None:
         interval = self.heartbeat_interval
@@ -513,7 +550,11 @@ class Config:
             case Mapping():
                 if "uri" not in argument:
                     raise ConfigError("Config.uri is missing; accepted is a ws: or wss: URI")
-                return cls(**argument)
+                options: dict[Any, Any] = dict(argument)
+                for name in options:
+                    if not isinstance(name, str):
+                        raise ConfigError(f"Config has no option {name!r}; accepted are names")
+                return cls(**options)
             case _:
                 raise ConfigError(  # pyright: ignore[reportUnreachable]  # whatever a caller gives
                     f"a configuration was expected, not {argument!r}; accepted is a URI, a mapping "

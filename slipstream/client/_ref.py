@@ -32,7 +32,7 @@ class ClientRef(ServerRef):
     __slots__ = ()
 
     async def call(self, request: Any, *, timeout: float | None = 5.0) -> Any:
-        """Call the client, as :meth:`ServerRef.call` does.
+        """Call the client, as :meth:`.ServerRef.call` does.
 
         Raises:
             LinkError: the one that ``handle_call`` left with.

@@ -21,7 +21,7 @@ from ._socket import Socket
 
 __all__ = ["open_socket"]
 
-_KEPT_LIMIT: Final = 4096
+_OUTCOMES_KEPT: Final = 1024
 
 
 @asynccontextmanager
@@ -93,6 +93,7 @@ class ScriptServer(ClientServer):
         """Start as any client does; the box, the task that may await, and the configuration."""
         box, self._owner, settings = args
         self._mailed = _Mail()
+        self._kept_limit = settings.inbound_limit + _OUTCOMES_KEPT
         box.append(self)
         return await super().init(_Script, settings)
 
@@ -138,7 +139,11 @@ class ScriptServer(ClientServer):
                 case _:
                     # Outcomes of pushes; one that nobody ever awaits must not stay for ever.
                     kept.append(event)
-                    if len(self._mailed) > 2 * _KEPT_LIMIT:
-                        self._mailed.remove(lambda item: type(item) is not Message, limit=1)
-                        self.link.inbox.taken()
+                    if len(self._mailed) > self._kept_limit:
+                        for oldest in self._mailed.remove(_is_outcome, limit=1):
+                            self.link.inbox.taken(oldest)
         return kept
+
+
+def _is_outcome(item: Any) -> bool:
+    return type(item) is not Message

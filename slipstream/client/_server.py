@@ -156,10 +156,10 @@ class ClientServer(GenServer, restart="permanent"):
     async def handle_info(self, item: Any, /) -> Any:
         """Follow an event of the link, or hand any other message to the client."""
         if type(item) is Message:
-            self.link.inbox.taken()
+            self.link.inbox.taken(item)
             return await self._message(item)
         if isinstance(item, _INBOUND):
-            self.link.inbox.taken()
+            self.link.inbox.taken(item)
         match item:
             case TopicJoined() | TopicJoinFailed() | TopicClosed() | TopicLeft():
                 result = await self._topic_event(item)
@@ -248,7 +248,7 @@ class ClientServer(GenServer, restart="permanent"):
         if not found:
             return None
         if isinstance(found[0], _INBOUND):
-            self.link.inbox.taken()
+            self.link.inbox.taken(found[0])
         return found[0]
 
     async def next_item(
@@ -283,7 +283,7 @@ class ClientServer(GenServer, restart="permanent"):
                 )
                 if isinstance(item, WaitsOverflowed):
                     raise item.error
-                inbox.taken()
+                inbox.taken(item)
                 if not isinstance(item, Nudge):
                     return item
         except AwaitTimeoutError:

@@ -90,8 +90,10 @@ class Connection(GenServer, restart="permanent"):
             await self._transport.close(code)
 
     def reports_crash(self, reason: ExitReason, /) -> bool:
-        """Report bugs only: an outage is no crash."""
-        return not (isinstance(reason, Crashed) and isinstance(reason.exception, LinkError))
+        """Report bugs only: an outage is no crash, and a close is how connections end."""
+        return reason.abnormal and not (
+            isinstance(reason, Crashed) and isinstance(reason.exception, LinkError)
+        )
 
     # What the client calls
 

@@ -105,6 +105,7 @@ class Inbox:
         # Events and bytes of each batch that has not been taken out whole, oldest first.
         self._batches: deque[list[int]] = deque()
         self._awaiting = 0
+        self._nudged = False
         self._abandoned: dict[str, None] = {}
         self._ended_by: DisconnectReason | None = None
         self._ends: dict[str, TopicCloseReason] = {}
@@ -137,10 +138,13 @@ class Inbox:
             # The pushes of a channel that ended come before its end, which has the reason.
             self._ends = {e.topic: e.reason for e in events if isinstance(e, TopicClosed)}
             events = [event for event in events if not self.settle(event)]
-        nudge = self._awaiting and any(type(event) is not Message for event in events)
+        # One that lies there is enough: whoever takes it looks at everything anew.
+        wanted = self._awaiting and not self._nudged
+        nudge = wanted and any(type(event) is not Message for event in events)
         if self.on_events is not None:
             events = self.on_events(events)
         if nudge:
+            self._nudged = True
             events = [*events, Nudge()]
         if not events:
             return
@@ -149,8 +153,10 @@ class Inbox:
         self.bytes += size
         self._mailbox.extend(events)
 
-    def taken(self) -> None:
-        """Note that the client took one event out of its mailbox."""
+    def taken(self, event: Any) -> None:
+        """Note that the client took *event* out of its mailbox."""
+        if type(event) is Nudge:
+            self._nudged = False
         if not self._batches:
             return
         batch = self._batches[0]
@@ -167,8 +173,8 @@ class Inbox:
         """Drop the oldest messages (nothing else) until there is room; tell how many."""
         excess = max(self.count - self._limit + 1, self._limit // 16, 1)
         dropped = self._mailbox.remove(_is_message, limit=excess)
-        for _ in dropped:
-            self.taken()
+        for message in dropped:
+            self.taken(message)
         self.dropped += len(dropped)
         return len(dropped)
 

@@ -213,7 +213,7 @@ def open_supervisor(
 
     The children are started in order before the block begins. Leaving the block stops them, last
     first, within *shutdown* seconds for the whole tree; it does not wait for them to finish
-    (:meth:`SupervisorRef.wait` does). Whatever the block raises leaves bare after that. If the
+    (:meth:`ServerRef.wait` does). Whatever the block raises leaves bare after that. If the
     supervisor gives up, the block is cancelled.
 
     Args:

@@ -82,7 +82,7 @@ class Caller:
         """Answer with *value*.
 
         Returns:
-            Whether the answer will be seen: ``False`` for a second one, and where the caller has
+            Whether the answer will be seen; ``False`` for a second one, and where the caller has
             given up, or its process has ended.
 
         Raises:

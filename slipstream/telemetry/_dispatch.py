@@ -38,7 +38,8 @@ def attach(handler_id: str, event_or_prefix: str, function: Handler) -> None:
             f"telemetry event {event_or_prefix!r} is no dotted name: give a whole event, or whole "
             "parts from its start, as in 'slipstream.client'"
         )
-    if not callable(function) or inspect.iscoroutinefunction(function):
+    given: object = function
+    if not callable(given) or inspect.iscoroutinefunction(function):
         raise ConfigError(
             f"telemetry handler {handler_id!r} is {function!r}: give a plain function "
             "(event, data), not async, since events are told while something else goes on"
@@ -67,7 +68,8 @@ def attached(event: str) -> bool:
 
 def execute(event: str, /, **data: Any) -> None:
     """Tell everyone who wants *event*, with *data*."""
-    for handler_id, function in _receivers[event] if event in _receivers else _find(event):
+    receivers = _receivers.get(event)
+    for handler_id, function in _find(event) if receivers is None else receivers:
         try:
             function(event, data)
         except Exception:  # boundary: an observer must not break what it observes

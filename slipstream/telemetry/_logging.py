@@ -18,7 +18,7 @@ _HIDDEN: Final = frozenset({
     "body", "config", "headers", "message", "params", "payload", "request", "response",
 })  # fmt: skip
 _LONGEST: Final = 200
-_DEEPEST: Final = 4
+_DEEPEST: Final = 6
 _STARTS: Final = ("slipstream.client.*.start", "slipstream.connection.*.start")
 
 
@@ -59,31 +59,33 @@ def detach_logging() -> bool:
     return detach(_ID)
 
 
-def _plain(value: Any) -> float | int | str | None:
+def _plain(value: Any) -> float | str | None:
     if value is None or isinstance(value, int | float):
         return value
     return _text(value, _DEEPEST)
 
 
-def _text(value: Any, depth: int) -> str:
+def _text(value: object, depth: int) -> str:
+    if depth == 0:
+        return "..."
     kind = type(value)
     if isinstance(value, BaseException):
         # The message of an error of ours spells its reason out, with the payload in it.
-        reason = getattr(value, "reason", None)
-        told = _text(reason, depth - 1) if depth and attrs.has(type(reason)) else str(value)
+        reason: object = getattr(value, "reason", None)
+        told = _text(reason, depth - 1) if attrs.has(type(reason)) else str(value)
         text = f"{kind.__name__}: {told}" if told else kind.__name__
-    elif depth and attrs.has(kind):
+    elif attrs.has(kind):
         fields = [field.name for field in attrs.fields(kind) if field.name not in _HIDDEN]
         inside = ", ".join(f"{name}={_text(getattr(value, name), depth - 1)}" for name in fields)
         text = f"{kind.__name__}({inside})"
-    elif attrs.has(kind):
-        text = f"{kind.__name__}(...)"
+    elif isinstance(value, type):
+        text = value.__qualname__
     else:
         text = str(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
-def _quoted(value: float | int | str | None) -> str:
+def _quoted(value: float | str | None) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
     text = str(value)

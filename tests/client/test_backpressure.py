@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import trio
 
-from slipstream import ConsumerTooSlow, HeartbeatTimeout, PushTimedOut
+from slipstream import ChannelCrashed, ConsumerTooSlow, HeartbeatTimeout, PushTimedOut
 from slipstream.telemetry import capture_events
 from tests.client.support import Harness, ServerEnd, harness, settle, virtual
 
@@ -134,7 +134,7 @@ def test_dropping_the_oldest_is_counted_and_drops_nothing_but_messages() -> None
                 == 53
             )
             assert [args[0] for args in h.of("handle_reply")] == [ref]
-            assert len(h.of("handle_topic_close")) == 1
+            assert h.of("handle_topic_close")[0] == ("t", ChannelCrashed({}))
             assert h.of("handle_message")[0][2] == 0
             assert h.ref.health().inbound == 0
 

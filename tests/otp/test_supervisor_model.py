@@ -55,7 +55,7 @@ class Script:
         for kid in self.children:
             self.model.start_child(kid)
 
-    def kid(self, id_: str, restart: str, delays: bool, plan: Any = ()) -> Kid:  # noqa: FBT001 - drawn
+    def kid(self, id_: str, restart: str, delays: bool, plan: Any = ()) -> Kid:
         self.plans[id_] = deque(plan)
         return Kid(id_, restart, deque(plan), delays and self.delays_allowed)
 

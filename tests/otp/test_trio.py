@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 
 from slipstream.errors import (
     CallTimeoutError,
@@ -242,7 +243,7 @@ async def test_a_deadline_that_has_passed_starts_nothing() -> None:
     """TRI-014."""
     diary = Diary()
     with trio.move_on_after(0) as scope:
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
     with trio.CancelScope(deadline=trio.current_time() - 1.0) as scope:
         async with open_supervisor([puppet("a", diary)]):
             pytest.fail("it must not start")

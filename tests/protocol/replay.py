@@ -88,14 +88,18 @@ class Conversation:
         self.refs.upcoming = message.ref
         try:
             outgoing = (
-                self._heartbeat() if command == "heartbeat" else self.machine.handle(command, self.now)
+                self._heartbeat()
+                if command == "heartbeat"
+                else self.machine.handle(command, self.now)
             )
         except LocalProtocolError:
             return f"~ {message.event} {message.topic}"
         written = outgoing.frame.data if outgoing.frame.binary else outgoing.frame.data.decode()
         again = self.server_side.decode(written)
         if message.join_ref is None:  # V1 has none on the wire, and the recorder added none
-            again = Message(None, *[getattr(again, name) for name in ("ref", "topic", "event", "payload")])
+            again = Message(
+                None, *[getattr(again, name) for name in ("ref", "topic", "event", "payload")]
+            )
         assert again == message, f"wrote {again}, recorded {message}"
         self.machine.written([outgoing.ref], self.now)
         return f"> {message.event} {message.topic}"
@@ -107,14 +111,18 @@ class Conversation:
         if message.event == "phx_join":
             return JoinTopic(topic, message.payload, NEVER)
         # A client's frames carry the join_ref of the present join; in V1 there is none.
-        records = self.machine._topics  # noqa: SLF001 - to see what the machine would send
+        records = self.machine._topics
         record = records.get(topic)
         is_v1 = isinstance(self.server_side, V1Serializer)
         if record is None or (record.join_ref != message.join_ref and not is_v1):
             return None
         if message.event == "phx_leave":
             return LeaveTopic(topic, NEVER)
-        return PushMessage(topic, message.event, message.payload, NEVER) if state is TopicState.JOINED else None
+        return (
+            PushMessage(topic, message.event, message.payload, NEVER)
+            if state is TopicState.JOINED
+            else None
+        )
 
     def _heartbeat(self) -> Any:
         self.now += INTERVAL
@@ -135,12 +143,16 @@ def brief(event: Event) -> str:
         text = f"Message {event.topic} {event.event} {event.payload!r}"
     else:
         fields = [
-            getattr(event, name) for name in type(event).__match_args__ if name not in {"error", "message"}
+            getattr(event, name)
+            for name in type(event).__match_args__
+            if name not in {"error", "message"}
         ]
         text = " ".join([type(event).__name__, *map(str, fields)])
         message = getattr(event, "message", None)
         if message is not None:
-            text += f" ({message.event} {message.topic} join_ref={message.join_ref} ref={message.ref})"
+            text += (
+                f" ({message.event} {message.topic} join_ref={message.join_ref} ref={message.ref})"
+            )
     return text if len(text) <= 200 else f"{text[:180]}… {len(text)}"
 
 

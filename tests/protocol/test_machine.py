@@ -48,7 +48,9 @@ OK = {"status": "ok", "response": {}}
 class Wire:
     """A machine, a clock that the test sets, and a server that is the test."""
 
-    def __init__(self, *, interval: float | None = None, timeout: float = 10.0, v1: bool = False) -> None:
+    def __init__(
+        self, *, interval: float | None = None, timeout: float = 10.0, v1: bool = False
+    ) -> None:
         self.refs = RefCounter()
         self.machine = SocketMachine(
             V1Serializer() if v1 else V2Serializer(),
@@ -79,7 +81,13 @@ class Wire:
         return self.do(PushMessage(topic, "e", {}, timeout), write=write)
 
     def say(
-        self, join_ref: str | None, ref: str | None, event: str, payload: Any = None, *, topic: str = "t"
+        self,
+        join_ref: str | None,
+        ref: str | None,
+        event: str,
+        payload: Any = None,
+        *,
+        topic: str = "t",
     ) -> list[Event]:
         self.heard = self.now
         message = Message(join_ref, ref, topic, event, {} if payload is None else payload)
@@ -135,7 +143,9 @@ def test_what_the_state_does_not_allow_is_refused_and_burns_no_ref(command: Any,
     assert wire.machine.topics == {}
 
 
-@pytest.mark.parametrize("command", [JoinTopic("u", {"a": b"x"}, 1.0), PushMessage("t", "e", {"a": b"x"}, 1.0)])
+@pytest.mark.parametrize(
+    "command", [JoinTopic("u", {"a": b"x"}, 1.0), PushMessage("t", "e", {"a": b"x"}, 1.0)]
+)
 def test_a_payload_that_cannot_be_sent_changes_nothing(command: Any) -> None:
     wire = Wire()
     wire.joined()
@@ -165,7 +175,8 @@ def test_a_stale_join_reply_is_dropped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "why"), [("phx_close", "stale_close"), ("phx_error", "stale_error"), ("m", "stale_message")]
+    ("event", "why"),
+    [("phx_close", "stale_close"), ("phx_error", "stale_error"), ("m", "stale_message")],
 )
 def test_what_belongs_to_an_earlier_join_is_dropped(event: str, why: str) -> None:
     """Rows 32, 33, 34: also the phx_close that follows the reply to a duplicate join."""
@@ -535,11 +546,13 @@ def test_memory_stays_flat_over_failed_joins_and_unanswered_pushes() -> None:
     wire.joined("busy")
     for number in range(100_000):
         ref = wire.join(f"t{number}")
-        machine.receive([f'["{ref}","{ref}","t{number}","phx_reply",{{"status":"error","response":{{}}}}]'], 0.0)
+        machine.receive(
+            [f'["{ref}","{ref}","t{number}","phx_reply",{{"status":"error","response":{{}}}}]'], 0.0
+        )
         wire.push(topic="busy")
     assert machine.topics == {"busy": TopicState.JOINED}
     assert machine.pending_pushes == 4096
-    assert len(machine._deadlines._heap) < 200  # noqa: SLF001 - what it must not keep
-    assert len(machine._owed) == len(machine._running) == len(machine._joins) == 0  # noqa: SLF001 - what it must not keep
+    assert len(machine._deadlines._heap) < 200
+    assert len(machine._owed) == len(machine._running) == len(machine._joins) == 0
     machine.end()
     assert machine.pending_pushes == 0

@@ -149,7 +149,9 @@ class SocketAgainstModel(RuleBasedStateMachine):
     def hear_reply(
         self, topic: str, join_ref: str | None, ref: str | None, status: str, response: Any
     ) -> None:
-        happened = self.hear(topic, join_ref, ref, "phx_reply", {"status": status, "response": response})
+        happened = self.hear(
+            topic, join_ref, ref, "phx_reply", {"status": status, "response": response}
+        )
         if ref is not None and self.joining.get(ref) == topic:
             del self.joining[ref]
             joined = status == "ok"
@@ -158,10 +160,16 @@ class SocketAgainstModel(RuleBasedStateMachine):
         elif ref is not None and self.leaves.get(ref, ("",))[0] == topic:
             self.left(ref)
             assert isinstance(happened[-1], TopicLeft)
-        elif ref in self.pushes and self.pushes[ref][0] == topic and join_ref in {None, self.pushes[ref][1]}:
+        elif (
+            ref in self.pushes
+            and self.pushes[ref][0] == topic
+            and join_ref in {None, self.pushes[ref][1]}
+        ):
             del self.pushes[ref]
             assert isinstance(happened[0], ReplyReceived)
-            lost = join_ref is None and status == "error" and response == {"reason": "unmatched topic"}
+            lost = (
+                join_ref is None and status == "error" and response == {"reason": "unmatched topic"}
+            )
             if lost and self.state[topic] is TopicState.JOINED:
                 self.close(topic)
                 assert isinstance(happened[-1], TopicClosed)
@@ -203,7 +211,9 @@ class SocketAgainstModel(RuleBasedStateMachine):
                     assert self.joining.pop(ref) == topic
                     self.state[topic] = TopicState.CLOSED
                 case TopicLeft(topic=topic, join_ref=join_ref):
-                    ref = next(ref for ref, left in self.leaves.items() if left == (topic, join_ref))
+                    ref = next(
+                        ref for ref, left in self.leaves.items() if left == (topic, join_ref)
+                    )
                     self.left(ref)
                 case PushFailed(ref=ref):
                     self.pushes.pop(ref, None)
@@ -235,7 +245,9 @@ class SocketAgainstModel(RuleBasedStateMachine):
 
     # The parts of the model
 
-    def hear(self, topic: str, join_ref: str | None, ref: str | None, event: str, payload: Any) -> list[Event]:
+    def hear(
+        self, topic: str, join_ref: str | None, ref: str | None, event: str, payload: Any
+    ) -> list[Event]:
         frame = SERVER.encode(Message(join_ref, ref, topic, event, payload))
         return self.observe(self.machine.receive([frame.data.decode()], self.now))
 

@@ -179,7 +179,9 @@ def test_v1_refuses_what_is_no_message(data: str | bytes, codec: JsonCodec | Non
         V1Serializer(json=codec).decode(data)
 
 
-@pytest.mark.parametrize("data", ["[1]", "{}", '[1,"2","t","e",{}]', '["1","2","t",3,{}]', "[" * 9999])
+@pytest.mark.parametrize(
+    "data", ["[1]", "{}", '[1,"2","t","e",{}]', '["1","2","t",3,{}]', "[" * 9999]
+)
 def test_a_codec_of_ones_own_changes_nothing_about_the_errors(data: str) -> None:
     with pytest.raises(DecodeError):
         V2Serializer(json=StdlibJson()).decode(data)
@@ -270,4 +272,7 @@ def test_whatever_arrives_gives_a_message_or_a_decode_error(data: bytes) -> None
 
 def test_msgspec_itself_fits_as_a_codec() -> None:
     serializer = V2Serializer(json=msgspec.json)
-    assert serializer.decode(serializer.encode(Message("1", "2", "t", "e", {})).data.decode()).topic == "t"
+    assert (
+        serializer.decode(serializer.encode(Message("1", "2", "t", "e", {})).data.decode()).topic
+        == "t"
+    )

@@ -1,0 +1,112 @@
+"""What an attempt needs to know."""
+
+import base64
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from slipstream import Config, ConfigError, ConnectError
+from slipstream.connection import build_request, provide
+from slipstream.protocol import V1Serializer
+
+URI = "ws://host.test/socket/websocket"
+
+
+def run(function: Any, *args: Any) -> Any:
+    return trio.run(function, *args, clock=MockClock(autojump_threshold=0))
+
+
+async def _async_token() -> str:
+    await trio.sleep(1.0)
+    return "async"
+
+
+def test_values_and_functions_are_asked_alike() -> None:
+    """Row 7."""
+
+    async def scenario() -> None:
+        for provider, value in (("v", "v"), (lambda: "sync", "sync"), (_async_token, "async")):
+            assert await provide(provider, timeout=5.0, what="x") == value
+
+    run(scenario)
+
+
+def test_the_request_holds_everything() -> None:
+    """JS-S12, S16, rows 8, 49."""
+
+    async def scenario() -> None:
+        config = Config(
+            f"{URI}?room=1",
+            params=lambda: {"token": "a b&c"},
+            headers={"X-Key": "k"},
+            auth_token=_async_token,
+            subprotocols=("extra",),
+            connect_timeout=7.0,
+        )
+        request = await build_request(config)
+        assert request.uri == f"{URI}?room=1&token=a+b%26c&vsn=2.0.0"
+        assert request.headers == (("X-Key", "k"),)
+        token = base64.b64encode(b"async").decode().rstrip("=")
+        assert request.subprotocols == ("phoenix", f"base64url.bearer.phx.{token}", "extra")
+        assert request.connect_timeout == 7.0
+        assert "token" not in repr(request)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("uri", "options", "complete"),
+    [
+        ("ws://h", {}, "ws://h/?vsn=2.0.0"),
+        ("ws://h/x?vsn=2.0.0", {}, "ws://h/x?vsn=2.0.0"),
+        ("ws://h/x", {"serializer": V1Serializer()}, "ws://h/x?vsn=1.0.0"),
+        ("ws://h/x", {"params": {"vsn": "9"}}, "ws://h/x?vsn=2.0.0"),
+    ],
+)
+def test_vsn_is_always_stated_once(uri: str, options: dict[str, Any], complete: str) -> None:
+    assert run(build_request, Config(uri, **options)).uri == complete
+
+
+def _raises() -> Any:
+    raise KeyError("secret store")
+
+
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        ({"params": _raises}, KeyError),
+        ({"headers": _raises}, KeyError),
+        ({"auth_token": _raises}, KeyError),
+        ({"params": lambda: 7}, ConfigError),
+        ({"headers": lambda: {"a": "b\n"}}, ConfigError),
+        ({"auth_token": lambda: ""}, ConfigError),
+        ({"auth_token": lambda: 7}, ConfigError),
+    ],
+)
+def test_what_a_provider_does_wrong_is_a_failed_attempt(
+    options: dict[str, Any], cause: type[Exception]
+) -> None:
+    with pytest.raises(ConnectError) as caught:
+        run(build_request, Config(URI, **options))
+    assert caught.value.step == "provider"
+    assert isinstance(caught.value.__cause__, cause)
+
+
+def test_a_provider_has_its_own_time() -> None:
+    async def scenario() -> None:
+        with pytest.raises(ConnectError, match="longer than provider_timeout, 2 s"):
+            await provide(trio.sleep_forever, timeout=2.0, what="headers")
+        assert trio.current_time() == 2.0
+
+    run(scenario)
+
+
+def test_cancellation_goes_through_a_provider() -> None:
+    async def scenario() -> None:
+        with trio.move_on_after(1.0) as scope:
+            await provide(trio.sleep_forever, timeout=2.0, what="headers")
+        assert scope.cancelled_caught
+
+    run(scenario)

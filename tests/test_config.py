@@ -1,0 +1,268 @@
+"""The configuration, and the policies that come with it."""
+
+import math
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from slipstream import (
+    ChannelClosed,
+    ChannelCrashed,
+    ClosedByServer,
+    Config,
+    ConfigError,
+    ConnectError,
+    ConnectFailed,
+    Fatal,
+    HeartbeatTimeout,
+    Hold,
+    JoinRefused,
+    JoinTimedOut,
+    ReconnectPolicy,
+    RejoinPolicy,
+    RemoteProtocolError,
+    Retry,
+    TransportFailed,
+)
+from slipstream.config import check_headers, safe_uri
+from slipstream.protocol import V1Serializer
+
+URI = "ws://host.test:4000/socket/websocket"
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("http://host/socket", "unknown scheme 'http'"),  # SL-C4
+        ("host/socket", "unknown scheme ''"),
+        ("ws://", "names no host"),
+        ("ws:///socket", "names no host"),
+        ("ws://host:0/x", "names no host"),
+        ("ws://host:99999/x", "out of range"),
+        ("ws://host:port/x", "Config.uri"),
+        ("ws://host/a b", "a space"),
+        ("ws://host/\r\nX: y", "a control"),
+        ("ws://host/café", "non-ASCII"),
+        ("ws://host/x#top", "a fragment"),
+        ("ws://host/x?vsn=1.0.0", "asks for vsn=1.0.0, but the serializer speaks 2.0.0"),
+        (7, "Config.uri is 7"),
+        (None, "Config.uri is None"),
+    ],
+)
+def test_a_wrong_uri_is_refused_and_says_what_is_accepted(uri: Any, says: str) -> None:
+    """SL-C1, C4; row 49; h09."""
+    with pytest.raises(ConfigError, match=says):
+        Config(uri)
+
+
+def test_a_right_uri_is_kept() -> None:
+    """SL-C2, C3."""
+    for uri in (
+        "ws://host/x",
+        "wss://host/x",
+        "ws://[::1]:4000/x?vsn=2.0.0&a=b",
+        "ws://user:pass@h/x",
+    ):
+        assert Config(uri).uri == uri
+    assert Config("ws://h/x?vsn=1.0.0", serializer=V1Serializer()).vsn == "1.0.0"
+
+
+DURATIONS = [
+    "heartbeat_timeout",
+    "connect_timeout",
+    "write_timeout",
+    "join_timeout",
+    "push_timeout",
+    "leave_timeout",
+    "provider_timeout",
+    "close_timeout",
+    "max_seconds",
+]
+
+
+@pytest.mark.parametrize("name", DURATIONS)
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, "5", None, True])
+def test_a_wrong_duration_is_refused_by_name_and_value(name: str, value: Any) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"Config\.{name} is .*; accepted is a number of seconds"
+    ):
+        Config(URI, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"conect_timeout": 1}, "no option 'conect_timeout'; accepted are uri, params"),
+        ({"connection_restart": "always"}, "'always'; accepted is one of 'permanent'"),
+        ({"on_overflow": "explode"}, "accepted is one of 'pause'"),
+        ({"inbound_limit": 0}, "accepted is a whole number from 1"),
+        ({"max_restarts": -1}, "accepted is a whole number from 0"),
+        ({"max_restarts": 1.5}, "accepted is a whole number from 0"),
+        ({"heartbeat_interval": -1}, "heartbeat_interval is -1"),
+        ({"heartbeat_interval": 5.0, "heartbeat_timeout": 6.0}, "at most heartbeat_interval, 5.0"),
+        ({"tcp_user_timeout": 0}, "or None"),
+        ({"params": 7}, "Config.params is 'int'"),
+        ({"headers": 7}, "neither a mapping nor"),
+        ({"headers": {"a b": "c"}}, "'a b' is no header name"),
+        ({"headers": {"a": "b\r\nc: d"}}, "control"),
+        ({"headers": {"a": "é"}}, "non-ASCII"),
+        ({"headers": {"a": 7}}, "not both strings"),
+        ({"subprotocols": ["a b"]}, "subprotocols"),
+        ({"subprotocols": [""]}, "subprotocols"),
+        ({"serializer": object()}, "an object with vsn, encode, decode"),
+        ({"reconnect": object()}, "an object with verdict"),
+        ({"reconnect": []}, "one or more numbers"),
+        ({"rejoin": [1, "2"]}, "one or more numbers"),
+    ],
+)
+def test_a_wrong_option_is_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config(URI, **options)
+    assert says in str(caught.value)
+
+
+def test_the_value_of_a_header_is_never_shown() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config(URI, headers={"authorization": "Bearer s3cret\n"})
+    assert "s3cret" not in str(caught.value)
+
+
+def test_secrets_never_stand_in_the_repr() -> None:
+    config = Config(
+        "wss://user:s3cret@host.test/x?token=s3cret",
+        params={"token": "s3cret"},
+        headers={"authorization": "s3cret"},
+        auth_token="s3cret",  # noqa: S106 - the point
+    )
+    assert "s3cret" not in repr(config)
+    assert "host.test/x" in repr(config)
+    assert safe_uri("ws://u:p@h:1/x?q#f") == "ws://h:1/x"
+
+
+def test_a_configuration_is_made_of_what_a_client_is_given() -> None:
+    config = Config.of({"uri": URI, "join_timeout": 3})
+    assert config.join_timeout == 3
+    assert Config.of(URI) == Config(URI)
+    assert Config.of(config) is config
+    for wrong in (None, 7, {"join_timeout": 3}):
+        with pytest.raises(ConfigError):
+            Config.of(wrong)  # type: ignore[arg-type]  # the point
+    assert Config(URI, params=dict).refreshable
+    assert not config.refreshable
+
+
+def test_headers_are_given_as_pairs() -> None:
+    assert check_headers({"a": "b"}) == check_headers([("a", "b")]) == (("a", "b"),)
+
+
+def failed(status: int | None, **headers: str) -> ConnectFailed:
+    pairs = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+    return ConnectFailed(ConnectError("x", step="upgrade"), status, pairs)
+
+
+STEADY = ReconnectPolicy(uniform=lambda low, high: high)
+
+
+@pytest.mark.parametrize(
+    ("reason", "attempt", "refreshable", "verdict"),
+    [
+        (ClosedByServer(1000), 0, False, Retry(1.0)),
+        (ClosedByServer(1001), 1, False, Retry(2.0)),
+        (ClosedByServer(1002), 2, False, Retry(4.0)),
+        (ClosedByServer(1011), 9, False, Retry(30.0)),
+        (ClosedByServer(1012), 0, False, Retry(5.0)),
+        (ClosedByServer(1013), 0, False, Retry(60.0)),
+        (ClosedByServer(4000), 10**6, False, Retry(30.0)),
+        (HeartbeatTimeout(), 0, False, Retry(1.0)),
+        (TransportFailed(OSError()), 0, False, Retry(1.0)),
+        (TransportFailed(RemoteProtocolError("big", code=1009)), 0, False, Fatal),
+        (TransportFailed(RemoteProtocolError("bad", code=1002)), 0, False, Retry(1.0)),
+        *[(ClosedByServer(code), 0, False, Fatal) for code in (1003, 1007, 1008, 1009, 1010)],
+        (failed(None), 0, False, Retry(1.0)),
+        (failed(401), 0, False, Fatal),
+        (failed(403), 0, False, Fatal),
+        (failed(403), 0, True, Retry(0.0)),
+        (failed(403), 1, True, Retry(2.0)),
+        (failed(401), 20, True, Retry(300.0)),
+        (failed(302), 0, False, Fatal),
+        (failed(404), 0, True, Fatal),
+        (failed(426), 0, False, Fatal),
+        (failed(500), 0, False, Retry(1.0)),
+        (failed(429), 0, False, Retry(1.0)),
+        (failed(503, retry_after="7"), 0, False, Retry(7.0)),
+        (failed(503, retry_after="nonsense"), 0, False, Retry(1.0)),
+        (failed(503, retry_after="999999999"), 0, False, Retry(3600.0)),
+        (ConnectFailed(ConfigError("x")), 0, False, Fatal),
+    ],
+)
+def test_reconnects_are_judged_by_cause(
+    reason: Any, attempt: int, refreshable: bool, verdict: Any
+) -> None:
+    """Rows 9-15."""
+    got = STEADY.verdict(reason, attempt, refreshable=refreshable)
+    assert isinstance(got, Fatal) if verdict is Fatal else got == verdict
+
+
+def test_retry_after_may_be_a_date() -> None:
+    when = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
+    got = STEADY.verdict(failed(429, retry_after=when), 0)
+    assert isinstance(got, Retry)
+    assert 95 < got.delay <= 100
+    past = format_datetime(datetime.now(UTC) - timedelta(seconds=100))
+    assert STEADY.verdict(failed(429, retry_after=past), 0) == Retry(1.0)
+
+
+@pytest.mark.parametrize(
+    ("reason", "verdict"),
+    [
+        (JoinRefused({"reason": "busy"}), Retry(1.0)),
+        (JoinRefused("any"), Retry(1.0)),
+        (JoinRefused({"reason": "unmatched topic"}), Fatal),
+        (JoinRefused({"reason": "unauthorized"}), Fatal),
+        (JoinRefused({"reason": "too many channels joined"}), Hold(30.0)),
+        (JoinTimedOut(), Retry(1.0)),
+        (ChannelCrashed({}), Retry(1.0)),
+        (ChannelClosed(), Fatal),
+    ],
+)
+def test_rejoins_are_judged_by_cause(reason: Any, verdict: Any) -> None:
+    """Rows 22-24, 35."""
+    got = RejoinPolicy(uniform=lambda low, high: high).verdict("t", reason, 0)
+    assert isinstance(got, Fatal) if verdict is Fatal else got == verdict
+
+
+def test_what_is_final_may_be_said_and_attempts_have_a_ceiling() -> None:
+    policy = RejoinPolicy(is_final=lambda response: response == "never", max_attempts=3)
+    assert isinstance(policy.verdict("t", JoinRefused("never"), 0), Fatal)
+    assert isinstance(policy.verdict("t", JoinRefused({"reason": "unauthorized"}), 0), Retry)
+    assert isinstance(policy.verdict("t", JoinTimedOut(), 3), Fatal)
+    assert isinstance(ReconnectPolicy(max_attempts=2).verdict(HeartbeatTimeout(), 2), Fatal)
+    assert isinstance(ReconnectPolicy(max_attempts=2).verdict(HeartbeatTimeout(), 1), Retry)
+
+
+def test_a_list_of_delays_is_taken_literally_and_its_last_repeats() -> None:
+    """Row 9."""
+    policy = Config(URI, reconnect=[0.1, 0.5]).reconnect
+    verdicts = [policy.verdict(ClosedByServer(1012), n) for n in range(3)]
+    assert verdicts == [Retry(0.1), Retry(0.5), Retry(0.5)]
+
+
+@given(st.integers(0, 10_000), st.floats(0.0, 10.0), st.floats(1.0, 4.0), st.floats(0.0, 100.0))
+def test_delays_lie_within_the_policys_bounds(
+    attempt: int, first: float, factor: float, maximum: float
+) -> None:
+    """Contract invariant 9, complaint 11: full jitter, and no overflow."""
+    policy = ReconnectPolicy(first=first, factor=factor, maximum=maximum)
+    assert 0.0 <= policy.delay(attempt) <= maximum
+
+
+@pytest.mark.parametrize("policy", [ReconnectPolicy, RejoinPolicy])
+@pytest.mark.parametrize(
+    "options", [{"first": -1}, {"maximum": math.nan}, {"colour": 1}, {"max_attempts": "3"}]
+)
+def test_a_wrong_policy_is_refused(policy: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        policy(**options)
