@@ -115,6 +115,8 @@ class ClientServer(GenServer, restart="permanent"):
             self.start_soon(self._start_connections, config)
 
     async def _start_connections(self, config: Config) -> None:
+        # A client that is stopped before this ever ran is cancelled here, and starts nothing.
+        await trio.lowlevel.checkpoint()
         spec = Connection.child_spec(
             self.link,
             id="connection",

@@ -148,6 +148,10 @@ async def await_disconnect(server: "ClientServer", timeout: float | None) -> Dis
             raise
         return error.reason  # it had ended before, and that was handled
     server.follow_ended(ended)
+    # Its beginning, where it still lies unread, is old news by now: no handle_connect for it.
+    server.take(
+        lambda item: isinstance(item, ConnectionOpened) and item.generation <= ended.generation
+    )
     server.link.decide()
     return ended.reason
 

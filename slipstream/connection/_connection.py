@@ -5,6 +5,7 @@ the transport's own task. Commands of the client come as plain calls, since both
 one thread: check, change the state machine, queue the frame; nothing in between can be cancelled.
 """
 
+import math
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -77,6 +78,7 @@ class Connection(GenServer, restart="permanent"):
 
     async def handle_continue(self, argument: Any, /) -> None:
         """Start to wait for the turn of this connection."""
+        self.start_soon(self._keep_time)
         self.start_soon(self._run)
 
     async def terminate(self, reason: ExitReason, /) -> None:
@@ -126,7 +128,7 @@ class Connection(GenServer, restart="permanent"):
         if self._transport is None:
             self._attempt.cancel()
         else:
-            self.start_soon(self._transport.close, code)
+            self._close_soon(code)
 
     def state(self, topic: str, /) -> TopicState:
         """Tell the state of *topic* on the wire."""
@@ -208,7 +210,7 @@ class Connection(GenServer, restart="permanent"):
         self._transport = transport
         machine.start(trio.current_time())
         link.opened(transport.response_headers)
-        self.start_soon(self._keep_time)
+        self._rearmed.set()
         while True:
             frames = await transport.receive()
             events = machine.receive(frames, trio.current_time())
@@ -256,9 +258,10 @@ class Connection(GenServer, restart="permanent"):
 
     async def _keep_time(self) -> None:
         try:
-            while self._machine is not None and self._transport is not None:
+            while True:
                 self._rearmed = trio.Event()
-                self._armed_for = self._machine.deadline()
+                machine = self._machine
+                self._armed_for = machine.deadline() if machine is not None else math.inf
                 await wait_event(self._rearmed, deadline=self._armed_for)
                 self._advance()
         finally:
@@ -322,11 +325,14 @@ class Connection(GenServer, restart="permanent"):
                 self._execute("slipstream.connection.undecodable", error=error)
                 if self._config is not None and self._config.on_undecodable == "close":
                     self._why = self._why or TransportFailed(error)
-                    if self._transport is not None:
-                        self.start_soon(self._transport.close, 1007)
+                    self._close_soon(1007)
             case _:
                 return True
         return False
+
+    def _close_soon(self, code: int) -> None:
+        if self._transport is not None and not self._ending:  # else terminate closes it
+            self.start_soon(self._transport.close, code)
 
     def _execute(self, event: str, /, **metadata: Any) -> None:
         if telemetry.attached(event):

@@ -94,7 +94,8 @@ class Keeper(Process):
         child.process = None
         reason = process.last_reason()
         child_event("stop", self.label, child.spec.id, reason)
-        if alive and process.was_started and not is_stop_fine(child.spec, reason):
+        fine = is_stop_fine(child.spec, reason) or not process.is_loud(reason)
+        if alive and process.was_started and not fine:
             self._report(
                 "shutdown_error", child, reason, f"child {child.label} stopped badly: {reason}"
             )

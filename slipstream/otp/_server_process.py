@@ -299,11 +299,13 @@ class ServerProcess(Process):
     async def start_owned(self, spec: ChildSpec) -> ServerRef | None:
         """Start a process that lives inside this one; see ``GenServer.start_owned``."""
         host, in_callback = enclosing()
+        # Before the child is made: one that never runs could not be waited for.
+        nursery = self.open_nursery()
         child = make_process(spec, tree=self.tree, parent=self)
         self.owned.append(child)
         try:
             blocked = host if in_callback else None
-            await launch(child, self.open_nursery(), host=host, blocked=blocked)
+            await launch(child, nursery, host=host, blocked=blocked)
         except BaseException:
             child.kill("failed")
             with trio.CancelScope(shield=True):

@@ -280,9 +280,10 @@ async def wait_event(event: trio.Event, *, deadline: float = math.inf) -> bool:
         Exit: at once, if the process round the current task is being stopped.
     """
     host = current_process()
-    if host is not None and host.halt is not None and not event.is_set():
+    halt = None if host is None else host.halt
+    if halt is not None and not event.is_set():
         await trio.lowlevel.checkpoint()
-        raise Exit(host.halt)
+        raise Exit(halt)
     scope = trio.CancelScope(deadline=deadline)
     cell = _ScopeCell(scope)
     with scope:

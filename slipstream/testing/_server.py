@@ -30,6 +30,7 @@ __all__ = ["ConnectInfo", "PhoenixServer", "Reject"]
 
 _FRAMES_KEPT: Final = 10_000
 _SETTLE: Final = 5.0
+_HANDSHAKE_TIMEOUT: Final = 10.0
 
 
 @attrs.frozen
@@ -240,11 +241,8 @@ class PhoenixServer:
         self, nursery: trio.Nursery, stream: trio.SocketStream, socket: ServerSocket
     ) -> WebSocketConnection | None:
         """Answer the upgrade request; ``None`` where it came to nothing."""
-        try:
-            request = await wrap_server_stream(
-                nursery, stream, message_queue_size=64, max_message_size=self._max_message_size
-            )
-        except (HandshakeError, ConnectionClosed, trio.BrokenResourceError):
+        request = await self._read_request(nursery, stream)
+        if request is None:
             return None
         parts = urlsplit(request.path)
         headers = {
@@ -271,6 +269,32 @@ class PhoenixServer:
             return await self._accept(request, chosen)
         except (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
             return None
+
+    async def _read_request(
+        self, nursery: trio.Nursery, stream: trio.SocketStream
+    ) -> WebSocketRequest | None:
+        # trio-websocket waits for a request for ever, also from a client that has hung up.
+        watched = _WatchedStream(stream)
+        request: WebSocketRequest | None = None
+        async with trio.open_nursery() as waiting:
+
+            async def give_up() -> None:
+                with trio.move_on_after(_HANDSHAKE_TIMEOUT):
+                    await watched.ended.wait()
+                waiting.cancel_scope.cancel()
+
+            waiting.start_soon(give_up)
+            try:
+                request = await wrap_server_stream(
+                    nursery,
+                    watched,
+                    message_queue_size=64,
+                    max_message_size=self._max_message_size,
+                )
+            except (HandshakeError, ConnectionClosed, trio.BrokenResourceError):
+                request = None
+            waiting.cancel_scope.cancel()
+        return request
 
     async def _accept(self, request: WebSocketRequest, chosen: str | None) -> WebSocketConnection:
         return await request.accept(subprotocol=chosen)
@@ -332,6 +356,36 @@ class PhoenixServer:
     def _tell(self) -> None:
         changed, self._changed = self._changed, trio.Event()
         changed.set()
+
+
+class _WatchedStream(trio.abc.Stream):
+    """A stream that tells when nothing more can be read from it."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self.ended = trio.Event()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Read; note the end, and every failure."""
+        data: bytes | bytearray = b""
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        finally:
+            if not data:
+                self.ended.set()
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Write."""
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until a write may go on."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Close."""
+        await self._stream.aclose()
 
 
 class _Listener(GenServer, restart="temporary"):

@@ -126,7 +126,7 @@ class Conversation:
 
     def _heartbeat(self) -> Any:
         self.now += INTERVAL
-        events, frames = self.machine.advance(self.now, self.now)
+        _, frames = self.machine.advance(self.now, self.now)
         return frames[0]
 
     def received(self, data: str | bytes) -> list[Event]:
