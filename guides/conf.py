@@ -6,7 +6,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import slipstream  # noqa: E402 - of this checkout
+import slipstream
 
 project = "Slipstream"
 author = "The Slipstream developers"

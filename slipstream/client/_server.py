@@ -26,6 +26,7 @@ from slipstream.errors import (
     AwaitTimeoutError,
     BadReturnError,
     LinkError,
+    StartError,
     SupervisorGaveUpError,
     WrongTaskError,
 )
@@ -125,15 +126,20 @@ class ClientServer(GenServer, restart="permanent"):
             shutdown=config.close_timeout + 2.0,
             backoff=_uncounted_unless_a_bug,
         )
-        connections = await self.start_owned(
-            Supervisor.child_spec(
-                [spec],
-                id="connections",
-                max_restarts=config.max_restarts,
-                max_seconds=config.max_seconds,
-                shutdown=config.close_timeout + 3.0,
-            )
+        supervisor = Supervisor.child_spec(
+            [spec],
+            id="connections",
+            max_restarts=config.max_restarts,
+            max_seconds=config.max_seconds,
+            shutdown=config.close_timeout + 3.0,
         )
+        try:
+            connections = await self.start_owned(supervisor)
+        except StartError:
+            # A client that ends stops its supervisor, also one that is only just starting.
+            if self._process.phase.value == "running" and not self._process.stopping:
+                raise
+            return
         assert isinstance(connections, SupervisorRef)  # noqa: S101 - for the type checkers
         self.connections = connections
         self._supervisor_monitor = self.monitor(connections)
@@ -331,7 +337,8 @@ class ClientServer(GenServer, restart="permanent"):
         if message.join_ref is None:
             return topic.status is TopicStatus.JOINED
         live = topic.status in {TopicStatus.JOINED, TopicStatus.LEAVING}
-        return live and message.join_ref == topic.join_ref
+        # A join that was left before it was let in has no messages: nobody was told of it.
+        return live and topic.confirmed and message.join_ref == topic.join_ref
 
     def has_ended(self, topic: Topic) -> bool:
         """Tell whether no message of *topic* can come any more, as the wire stands."""

@@ -87,6 +87,7 @@ class Topic:
     __slots__ = (
         "asked_at",
         "attempt",
+        "confirmed",
         "failures",
         "fetching",
         "generation",
@@ -107,6 +108,7 @@ class Topic:
         self.rejoin = True
         self.status = TopicStatus.REQUESTED
         self.join_ref: str | None = None
+        self.confirmed = False  # whether the server let this join in
         self.generation = 0
         self.response: Any = None
         self.reason: TopicCloseReason | None = None
@@ -212,6 +214,7 @@ class Topics:
                 if topic.status is not TopicStatus.REQUESTED:
                     return False
                 topic.status = TopicStatus.JOINED
+                topic.confirmed = True
                 topic.response, topic.reason = response, None
                 topic.joined_at = trio.current_time()
                 self._tell_of_join(topic, "stop", response=response)
@@ -262,6 +265,7 @@ class Topics:
         topic.fetching = 0
         topic.status = TopicStatus.REQUESTED
         topic.join_ref = None
+        topic.confirmed = False
         link = self._host.link
         if link.phase is not Phase.OPEN or link.connection is None:
             return

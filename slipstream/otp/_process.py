@@ -57,6 +57,7 @@ class Process(Shell):
                     try:
                         verdict = await self._live_and_end()
                     finally:
+                        self.helpers_over = True
                         # Children are shielded: nobody else would end them.
                         self.kill_children()
                         nursery.cancel_scope.cancel()
@@ -78,6 +79,10 @@ class Process(Shell):
                 reason = self.judge(exc)
         if self.killed:
             await trio.lowlevel.checkpoint_if_cancelled()
+        # Before the children: a helper must not take their end, which is due, for an error.
+        self.helpers_over = True
+        for scope in self.helper_scopes:
+            scope.cancel()
         await self.wind_up(reason)
         if self.helper_error is not None and not reason.abnormal:
             reason = self.judge(self.helper_error)
@@ -171,30 +176,44 @@ class Process(Shell):
         return self.nursery
 
     def start_helper(self, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
-        """Run a task that lives and dies with the process."""
+        """Run a task that lives and dies with the process.
+
+        Raises:
+            WrongTaskError: if the process has ended, or is about to have.
+        """
+        if self.helpers_over:
+            raise WrongTaskError(f"process {self.label} has ended: it can start nothing")
         name = getattr(function, "__qualname__", repr(function))
         self.open_nursery().start_soon(self._help, function, args, name=f"{self.label}: {name}")
 
     @enable_ki_protection
     async def _help(self, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
+        scope = trio.CancelScope()
+        self.helper_scopes.add(scope)
         try:
-            await call_user(function, *args)
+            with scope:
+                await call_user(function, *args)
         except BaseException as exc:
-            if self.stopping and isinstance(normalise(exc), Exit):
+            if (self.stopping or self.helpers_over) and isinstance(normalise(exc), Exit):
                 return
-            if self.killed or self.nursery is None or self.nursery.cancel_scope.cancel_called:
+            if self.killed or self.helpers_over:
                 raise
             if self.helper_error is None:
                 self.helper_error = exc
             self.main_scope.cancel()
+        finally:
+            self.helper_scopes.discard(scope)
 
     # -- its end
 
     @enable_ki_protection
     def _bury(self, verdict: ExitReason | None, error: BaseException | None) -> None:
         if error is not None:
-            simple = normalise(error)
+            simple, crash = normalise(error), self.crash
             reason = KILLED if isinstance(simple, Exit) and self.killed else self.judge(simple)
+            if verdict is not None and verdict.abnormal:
+                # What ended it first is why; what its helpers raised after that came of it.
+                reason, self.crash = verdict, crash
         elif verdict is not None:
             reason = verdict
         else:

@@ -93,6 +93,8 @@ class Shell(Host):
         "exit_reason",
         "handled",
         "helper_error",
+        "helper_scopes",
+        "helpers_over",
         "ignored",
         "kill_scope",
         "mailbox",
@@ -148,6 +150,8 @@ class Shell(Host):
         self.start_cause: BaseException | None = None
         self.crash: BaseException | None = None
         self.helper_error: BaseException | None = None
+        self.helper_scopes: set[trio.CancelScope] = set()
+        self.helpers_over = False
         self.handled = 0
         self.dropped = 0
         if spec.name is not None:

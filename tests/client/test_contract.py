@@ -73,7 +73,7 @@ class Wire:
             assert message.join_ref is not None
             self.left.add(message.join_ref)
             if self.joined.get(topic) == message.join_ref:
-                self.past[topic] = self.joined.pop(topic)
+                del self.joined[topic]  # what it says until the answer is still of this join
         else:
             assert message.join_ref == self.last_ok.get(topic), f"not the current join: {message}"
         self.unanswered.append(message)
@@ -126,6 +126,8 @@ class Wire:
         topic = message.topic
         reply = self.reply_to(message, status)
         if message.event == "phx_leave":
+            assert message.join_ref is not None
+            self.past[topic] = message.join_ref
             ended = Message(message.join_ref, message.join_ref, topic, "phx_close", {})
             return [reply, ended] if status == "ok" else [ended]
         if message.event == "phx_join":
