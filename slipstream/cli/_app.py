@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import sys
 from typing import Any
 
@@ -59,13 +58,7 @@ def listen(uri: str, topic: str, params: str, event: str | None, as_json: bool) 
         config = Config(uri)
     except ConfigError as error:
         raise click.BadParameter(str(error), param_hint="URI") from None
-    try:
-        code = run_listen(Listening(config, topic, join_params, event, as_json=as_json))
-    except BrokenPipeError:
-        # Whoever read us has gone. Python would complain once more while flushing at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code)
+    sys.exit(run_listen(Listening(config, topic, join_params, event, as_json=as_json)))
 
 
 def _quiet_logs() -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import signal
 import sys
 from typing import Any
@@ -139,8 +140,10 @@ def _report(reason: ExitReason) -> int:
     match reason:
         case Crashed(exception=LinkError() as error):
             print(f"slipstream: {error}", file=sys.stderr)
-        case Crashed(exception=BrokenPipeError() as error):
-            raise error
+        case Crashed(exception=BrokenPipeError()):
+            # Whoever read us has gone. Python would complain once more while flushing at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         case Crashed(exception=error):
             print(f"slipstream: {type(error).__name__}: {error}", file=sys.stderr)
         case Shutdown(detail=str(why)):

@@ -110,6 +110,7 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
         self._stream = stream
         self._websocket: WebSocketConnection | None = None
         self._serializer: Serializer = V2Serializer(role="server")
+        self._frozen = False
         self._joined: dict[str, _Joined] = {}
         self._ending: dict[Monitor, _Joined] = {}
         self._close_with: tuple[int, str] = (1012, "")
@@ -152,6 +153,10 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
     def drop(self) -> None:
         """Cut the connection without a close frame."""
         self._stream.socket.close()
+
+    def freeze(self) -> None:
+        """Read nothing more from the client, and so answer nothing: a peer that hangs."""
+        self._frozen = True
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection with a close frame."""
@@ -232,6 +237,8 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
                 with trio.move_on_after(1.0):
                     await websocket.aclose(1011)
                 return
+            if self._frozen:
+                await trio.sleep_forever()
             self.server.frames.append(message)
             await self._handle(message)
 

@@ -65,7 +65,7 @@ async def test_the_life_of_a_child_by_request() -> None:
             await supervisor.delete_child("a")
 
         for _ in range(2):  # it is idempotent
-            assert await supervisor.terminate_child("a") is None  # type: ignore[func-returns-value]
+            assert await supervisor.terminate_child("a") is None  # type: ignore[func-returns-value] # the point
             assert which(supervisor) == [("a", "down")]
             assert supervisor.count_children() == (1, 0, 0, 1)
         with pytest.raises(AlreadyPresentError, match="'a'"):

@@ -483,7 +483,7 @@ async def test_what_is_no_exception_in_a_deep_leaf_stops_the_whole_tree() -> Non
     sub = Supervisor.child_spec([puppet("x", diary), puppet("y", diary)], id="sub")
     with pytest.raises(KeyboardInterrupt):
         async with open_supervisor([puppet("a", diary), sub, puppet("z", diary)]) as supervisor:
-            supervisor.child("sub").child("x").cast(crash(KeyboardInterrupt()))  # type: ignore[attr-defined]
+            supervisor.child("sub").child("x").cast(crash(KeyboardInterrupt()))  # type: ignore[attr-defined] # a SupervisorRef
             await trio.sleep_forever()
     assert [name for name in stopped(diary) if name != "x"] == ["z", "y", "a"]
 

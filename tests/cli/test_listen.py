@@ -1,0 +1,231 @@
+"""``slipstream listen``, as a real process against a server on loopback."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+
+from slipstream.testing import Channel, Ok, PhoenixServer, Refuse, ServerSocket
+
+
+class Room(Channel):
+    async def join(self, topic: str, payload: Any, socket: ServerSocket, /) -> Any:
+        match topic:
+            case "rooms:closed":
+                return Refuse({"reason": "unauthorized"})
+            case "rooms:busy":
+                return Refuse({"reason": "busy"}) if len(socket.server.frames) < 3 else Ok()
+            case _:
+                return Ok(payload)
+
+
+class Running:
+    """A command that runs, and what it prints."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self.process = process
+        self._rest = b""
+
+    async def line(self) -> str:
+        assert self.process.stdout is not None
+        while b"\n" not in self._rest:
+            data = await self.process.stdout.receive_some()
+            assert data, "the command ended"
+            self._rest += data
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line.decode()
+
+    async def said(self) -> str:
+        """Wait for its end, and give what it wrote to stderr."""
+        assert self.process.stderr is not None
+        said = b""
+        async for data in self.process.stderr:
+            said += data
+        await self.process.wait()
+        return said.decode()
+
+
+@asynccontextmanager
+async def listen(*args: str) -> AsyncGenerator[Running]:
+    async with trio.open_nursery() as nursery:
+        command = [sys.executable, "-m", "slipstream", "listen", *args]
+        process = await nursery.start(_start, command)
+        yield Running(process)
+        nursery.cancel_scope.cancel()
+
+
+async def _start(command: list[str], task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+    process = await trio.lowlevel.open_process(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    task_status.started(process)
+    try:
+        await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+
+
+async def test_it_prints_what_it_hears_and_leaves_when_interrupted() -> None:
+    with trio.fail_after(30):
+        async with PhoenixServer({"rooms:*": Room}) as server:
+            async with listen(server.url, "rooms:1", "--params", '{"user": 7}') as running:
+                await server.wait_joined("rooms:1", within=20)
+                assert server.frames[0].payload == {"user": 7}
+                server.broadcast("rooms:1", "news", {"n": 1})
+                server.broadcast("rooms:1", "blob", b"\x00\x01")
+                assert await running.line() == 'rooms:1 news {"n": 1}'
+                assert await running.line() == "rooms:1 blob b'\\x00\\x01'"
+                running.process.send_signal(signal.SIGINT)
+                said = await running.said()
+                assert running.process.returncode == 0, said
+                assert "joined rooms:1" in said
+            assert server.frames[-1].event == "phx_leave"
+            await server.wait_connections(0)
+
+
+async def test_json_is_one_object_a_line_and_an_event_may_be_chosen() -> None:
+    with trio.fail_after(30):
+        async with PhoenixServer({"rooms:*": Room}) as server:
+            async with listen(server.url, "rooms:1", "--json", "--event", "news") as running:
+                await server.wait_joined("rooms:1", within=20)
+                server.broadcast("rooms:1", "other", {"n": 0})
+                server.broadcast("rooms:1", "news", {"n": 1})
+                server.broadcast("rooms:1", "news", b"\x00\x01")
+                assert json.loads(await running.line()) == {
+                    "topic": "rooms:1",
+                    "event": "news",
+                    "payload": {"n": 1},
+                }
+                assert json.loads(await running.line())["binary"] == "AAE="
+                running.process.send_signal(signal.SIGTERM)
+                assert await running.said() == ""
+                assert running.process.returncode == 0
+
+
+async def test_it_reconnects_and_rejoins_for_ever() -> None:
+    with trio.fail_after(30):
+        async with (
+            PhoenixServer({"rooms:*": Room}) as server,
+            listen(server.url, "rooms:busy") as running,
+        ):
+            await server.wait_joined("rooms:busy", within=20)
+            server.drop()
+            await server.wait_connections(0)
+            await server.wait_joined("rooms:busy", within=20)
+            server.broadcast("rooms:busy", "news", None)
+            assert await running.line() == "rooms:busy news null"
+            running.process.send_signal(signal.SIGINT)
+            said = await running.said()
+            assert 'the server refused rooms:busy: {"reason": "busy"}; trying again' in said
+            assert "disconnected: " in said
+
+
+async def test_a_second_interrupt_ends_it_at_once_with_130() -> None:
+    class Slow(Channel):
+        async def terminate(self, reason: Any, /) -> None: ...
+
+    with trio.fail_after(30):
+        async with PhoenixServer({"rooms:*": Slow}) as server:
+            async with listen(server.url, "rooms:1") as running:
+                await server.wait_joined("rooms:1", within=20)
+                # A server that does not read any more confirms no leave.
+                for socket in server.sockets:
+                    socket.freeze()
+                running.process.send_signal(signal.SIGINT)
+                await trio.sleep(0.3)
+                running.process.send_signal(signal.SIGINT)
+                await running.said()
+                assert running.process.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (["http://x/y", "t"], 2, "unknown scheme 'http'"),
+        (["ws://x/y", ""], 2, "empty"),
+        (["ws://x/y"], 2, "Missing argument 'TOPIC'"),
+        (["ws://x/y", "t", "--params", "{"], 2, "is no JSON"),
+        (["ws://x/y", "t", "--colour"], 2, "No such option"),
+    ],
+)
+async def test_wrong_usage_is_one_clear_line_and_code_2(
+    args: list[str], code: int, says: str
+) -> None:
+    with trio.fail_after(30):
+        async with listen(*args) as running:
+            said = await running.said()
+            assert running.process.returncode == code
+            assert says in said
+            assert "Traceback" not in said
+
+
+async def test_being_refused_for_good_is_one_line_and_code_1() -> None:
+    with trio.fail_after(30):
+        async with PhoenixServer({"rooms:*": Room}) as server:
+            async with listen(server.url, "rooms:closed") as running:
+                said = await running.said()
+                assert running.process.returncode == 1
+                assert (
+                    said
+                    == 'slipstream: the server refused rooms:closed: {"reason": "unauthorized"}\n'
+                )
+            server.refuse_connects(403)
+            async with listen(server.url, "rooms:1") as running:
+                said = await running.said()
+                assert running.process.returncode == 1
+                assert "403" in said.splitlines()[-1]
+                assert "Traceback" not in said
+
+
+async def test_a_reader_that_goes_away_ends_it_quietly() -> None:
+    with trio.fail_after(30):
+        async with PhoenixServer({"rooms:*": Room}) as server:
+            async with listen(server.url, "rooms:1", "--json") as running:
+                await server.wait_joined("rooms:1", within=20)
+                assert running.process.stdout is not None
+                await running.process.stdout.aclose()
+                server.broadcast("rooms:1", "news", {"n": 1})
+                said = await running.said()
+                assert running.process.returncode == 0
+                assert "Traceback" not in said
+                assert "BrokenPipe" not in said
+
+
+def test_without_the_extra_one_line_says_what_to_install() -> None:
+    block = "import sys; sys.modules['rich'] = None; from slipstream.cli import main; main()"
+    done = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-c", block], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == "the slipstream command needs rich: pip install 'slipstream[cli]'\n"
+
+
+def test_another_missing_module_is_no_matter_of_extras() -> None:
+    block = "import sys; sys.modules['attrs'] = None; from slipstream.cli import main; main()"
+    done = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-c", block],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ},
+    )
+    assert "ModuleNotFoundError" in done.stderr
+
+
+def test_it_tells_its_version() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "slipstream", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("slipstream, version ")
