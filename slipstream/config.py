@@ -221,7 +221,7 @@ def _retry_after(headers: tuple[tuple[str, str], ...]) -> float:
 def _is_final(response: Any) -> bool:
     """Tell whether a refused join would be refused again: no such topic, or not allowed."""
     reason = cast("dict[str, Any]", response).get("reason") if isinstance(response, dict) else None
-    return reason in {"unmatched topic", "unauthorized"}
+    return reason in ("unmatched topic", "unauthorized")  # no set: it may not be hashable
 
 
 @attrs.frozen(kw_only=True)

@@ -1,10 +1,13 @@
 """The configuration, and the policies that come with it."""
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given, strategies as st
 
@@ -266,3 +269,114 @@ def test_delays_lie_within_the_policys_bounds(
 def test_a_wrong_policy_is_refused(policy: Any, options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         policy(**options)
+
+
+ANYTHING = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=12),
+    st.binary(max_size=12),
+    st.lists(st.text(max_size=3), max_size=3),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+    st.builds(object),
+)
+
+
+def error_of(make: Callable[[], Any]) -> ConfigError | None:
+    """Give our own error; any other fails the test."""
+    try:
+        make()
+    except ConfigError as error:
+        return error
+    return None
+
+
+@given(st.sampled_from([field.name for field in attrs.fields(Config)]), ANYTHING)
+def test_validation_is_total(name: str, value: Any) -> None:
+    """Whatever is given: a configuration, or our own error that names the option."""
+    options: dict[str, Any] = {"uri": URI, name: value}
+    error = error_of(lambda: repr(Config(**options)))
+    assert error is None or f"Config.{name}" in str(error)
+
+
+@given(st.text(max_size=40))
+def test_any_text_as_uri_gives_a_configuration_or_our_error(text: str) -> None:
+    for uri in (text, f"ws://{text}", f"ws://host/{text}", f"ws://host?{text}"):
+        error = error_of(partial(Config, uri))
+        assert error is None or "Config.uri" in str(error)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://user:s3cr3t@host.test/x?token=s3cr3t",
+        "ws://user:s3cr3t@/x?token=s3cr3t",
+        "ws://user:s3cr3t@host.test/a b?token=s3cr3t",
+        "ws://user:s3cr3t@host.test:port/?token=s3cr3t",
+        "ws://user:s3cr3t@[::1/?token=s3cr3t",
+        "ws://host.test/?token=s3cr3t#s3cr3t",
+        "ws://host.test/#?token=s3cr3t",
+        "ws://host.test/?vsn=1.0.0&token=s3cr3t",
+        "user:s3cr3t@host.test?token=s3cr3t",
+        "ws:user:s3cr3t@host.test?token=s3cr3t",
+    ],
+)
+def test_a_refused_uri_does_not_show_its_secrets(uri: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config(uri)
+    assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[(name, "yes") for name in ("tcp_keepalive", "log_payloads", "ssl_context", "transport")],
+        *[("auth_token", token) for token in (7, b"token", "", {"a": 1})],
+        ("subprotocols", "chat"),
+        ("subprotocols", 7),
+        ("reconnect", None),
+        ("rejoin", None),
+        ("reconnect", [True]),
+        ("max_pause", math.nan),
+        ("unjoined_ttl", -1),
+        ("inbound_bytes", True),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_by_name(name: str, value: Any) -> None:
+    options: dict[str, Any] = {name: value}
+    with pytest.raises(ConfigError, match=rf"{name}|delays"):
+        Config(URI, **options)
+
+
+def test_a_key_that_is_no_string_is_refused() -> None:
+    mapping: Any = {"uri": URI, 7: 1}
+    with pytest.raises(ConfigError, match="7"):
+        Config.of(mapping)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        JoinRefused("no"),
+        JoinRefused(None),
+        JoinRefused(b"no"),
+        JoinRefused(["reason"]),
+        JoinRefused({"reason": ["unmatched topic"]}),
+        JoinRefused({"reason": {}}),
+        ChannelCrashed("odd"),
+    ],
+)
+def test_the_shape_of_a_payload_never_trips_the_policy(reason: Any) -> None:
+    """Row 36."""
+    assert RejoinPolicy(delays=[1.0]).verdict("t", reason, 0) == Retry(1.0)
+
+
+@pytest.mark.parametrize("retry_after", ["", "soon", "-5", "1.5", "Mon, 99 Foo", "\u0665" * 400])
+def test_a_retry_after_that_is_none_is_passed_over(retry_after: str) -> None:
+    headers = (("retry-after", retry_after),)
+    failed = ConnectFailed(ConnectError("x", step="upgrade"), 503, headers)
+    verdict = ReconnectPolicy().verdict(failed, 0)
+    assert isinstance(verdict, Retry)
+    assert 0.0 <= verdict.delay <= 3600.0

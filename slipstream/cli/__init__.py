@@ -10,10 +10,11 @@ def main() -> None:
     try:
         from ._app import app  # noqa: PLC0415 - without the extra there is nothing to import
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in {"click", "rich"}:
+        package = (error.name or "").partition(".")[0]
+        if package not in {"click", "rich"}:
             raise
         print(
-            f"the slipstream command needs {error.name}: pip install 'slipstream[cli]'",
+            f"the slipstream command needs {package}: pip install 'slipstream[cli]'",
             file=sys.stderr,
         )
         sys.exit(1)

@@ -85,7 +85,7 @@ class _Listener(SlipstreamClient, restart="temporary", id="listener"):
     async def handle_call(self, request: Any, caller: Caller, socket: Socket, /) -> Stop:
         """Leave the topic and end: the one request there is."""
         try:
-            if socket.joined(self._listening.topic):
+            if socket.join_status(self._listening.topic) in {"joined", "requested"}:
                 socket.leave(self._listening.topic)
                 await socket.await_leave(self._listening.topic, 2.0)
         except LinkError:

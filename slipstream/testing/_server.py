@@ -328,9 +328,13 @@ class PhoenixServer:
             self.sockets.remove(socket)
         self._tell()
 
-    def joined(self, topic: str) -> None:
-        """Note that a client has joined *topic*."""
-        del topic
+    def joined(self) -> None:
+        """Note that a client has joined a topic."""
+        self._tell()
+
+    def heard(self, message: Message) -> None:
+        """Note what a client sent."""
+        self.frames.append(message)
         self._tell()
 
     # Inside

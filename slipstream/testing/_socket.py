@@ -237,9 +237,9 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
                 with trio.move_on_after(1.0):
                     await websocket.aclose(1011)
                 return
+            self.server.heard(message)
             if self._frozen:
                 await trio.sleep_forever()
-            self.server.frames.append(message)
             await self._handle(message)
 
     async def _handle(self, message: Message) -> None:
@@ -294,7 +294,7 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
         self._joined[topic] = joined
         self._ending[joined.monitor] = joined
         joined.ref.send("after_join")
-        self.server.joined(topic)
+        self.server.joined()
 
     def _detach(self, topic: str) -> None:
         joined = self._joined.pop(topic)

@@ -140,7 +140,7 @@ async def test_a_second_interrupt_ends_it_at_once_with_130() -> None:
                 for socket in server.sockets:
                     socket.freeze()
                 running.process.send_signal(signal.SIGINT)
-                await trio.sleep(0.3)
+                await server.wait_until(lambda: server.frames[-1].event == "phx_leave")
                 running.process.send_signal(signal.SIGINT)
                 await running.said()
                 assert running.process.returncode == 130

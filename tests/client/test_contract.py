@@ -270,7 +270,9 @@ class Subject(Recorder):
         life = self.life
         life.connected = False
         life.disconnects += 1
-        life.join_of.clear()
+        if not life.awaits_link:
+            # Else a later join may have been awaited before this end was told.
+            life.join_of.clear()
         if isinstance(reason, HeartbeatTimeout):
             life.heartbeats[len(self.world.wires)] += 1
 
@@ -390,6 +392,10 @@ async def act(client: Subject, socket: Socket, step: Step) -> None:
             if socket.join_status(topic) == "leaving":
                 await socket.await_leave(topic, 5.0)
                 life.join_of.pop(topic, None)
+        case ("await connect",):
+            life.awaits_link = True
+            await socket.await_connect(5.0)
+            life.connected = True
         case ("await disconnect",):
             life.awaits_link = True
             reason = await socket.await_disconnect(5.0)
@@ -425,6 +431,7 @@ CLIENT_STEPS = weighted(
         (1, ("reconnect", 2.0)),
         (1, ("connect",)),
         (1, ("outage",)),
+        (1, ("await connect",)),
         (1, ("await disconnect",)),
         (1, ("bug",)),
     ]
@@ -558,10 +565,11 @@ def check_at_rest(h: Harness, world: World, program: list[Step]) -> None:
         assert set(world.owed) <= heard, "a message was lost"
 
 
-def run_program(program: list[Step], *, helpful: bool) -> None:
+def run_program(program: list[Step], *, helpful: bool, tight: bool) -> None:
     """Run *program* against a client, and check the contract.
 
-    A *helpful* server lets every join and leave in as soon as it comes.
+    A *helpful* server lets every join and leave in as soon as it comes. A *tight* client reads no
+    more while two events lie unread.
     """
     world = World()
 
@@ -577,6 +585,7 @@ def run_program(program: list[Step], *, helpful: bool) -> None:
                 heartbeat_timeout=5.0,
                 join_timeout=4.0,
                 leave_timeout=3.0,
+                inbound_limit=2 if tight else 4096,
             ) as h,
             trio.open_nursery() as nursery,
         ):
@@ -606,10 +615,9 @@ def run_program(program: list[Step], *, helpful: bool) -> None:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(PROGRAMS, st.booleans())
+@given(PROGRAMS, st.booleans(), st.booleans())
 def test_callbacks_keep_the_contract_whatever_happens(
-    program: list[Step],
-    helpful: bool,  # noqa: FBT001 - drawn
+    program: list[Step], helpful: bool, tight: bool
 ) -> None:
     """Contract invariants 1-8, 10-12."""
-    run_program(program, helpful=helpful)
+    run_program(program, helpful=helpful, tight=tight)

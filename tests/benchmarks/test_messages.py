@@ -1,0 +1,15 @@
+"""The benchmark runs and prints its ratio; no test judges the figure."""
+
+import json
+
+import pytest
+
+from tests.benchmarks import messages
+
+
+def test_the_benchmark_prints_its_ratio(capsys: pytest.CaptureFixture[str]) -> None:
+    messages.main(["--messages", "200", "--rounds", "1", "--json"])
+    result = json.loads(capsys.readouterr().out)
+    assert result["ratio"] > 0
+    messages.main(["--messages", "200", "--rounds", "1"])
+    assert "ratio: " in capsys.readouterr().out

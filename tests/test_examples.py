@@ -1,0 +1,134 @@
+"""Every example of the guides runs, and the guides show the very files that do."""
+
+import importlib.util
+import re
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import trio
+
+from slipstream.testing import PhoenixServer
+
+GUIDES = Path(__file__).parent.parent / "guides"
+EXAMPLES = GUIDES / "examples"
+SHOWN = re.compile(r"<!-- (\w+\.py) -->\n```python\n(.*?)```", re.DOTALL)
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@asynccontextmanager
+async def running(name: str, capsys: pytest.CaptureFixture[str]) -> AsyncGenerator[Any]:
+    """Run an example against the server that the guide shows; give it, and what was printed."""
+    printed = ""
+    rooms = load("server")
+
+    async def until(condition: Callable[[str], bool]) -> str:
+        nonlocal printed
+        while not condition(printed):
+            await trio.sleep(0.005)  # what is printed can only be looked at
+            printed += capsys.readouterr().out
+        return printed
+
+    with trio.fail_after(20):
+        async with PhoenixServer({"rooms:*": rooms.Room}) as server, trio.open_nursery() as nursery:
+            nursery.start_soon(load(name).main, server.url)
+            yield server, until
+            nursery.cancel_scope.cancel()
+
+
+async def test_the_first_client(capsys: pytest.CaptureFixture[str]) -> None:
+    async with running("first_client", capsys) as (_, until):
+        printed = await until(lambda text: "heard" in text and "says" in text)
+    assert sorted(printed.splitlines()) == [
+        "heard new:msg {'body': 'hello'}",
+        "joined rooms:lobby {'welcome': 'rooms:lobby'}",
+        "the server says {'seen': True}",
+    ]
+
+
+async def test_outages(capsys: pytest.CaptureFixture[str]) -> None:
+    async with running("outages", capsys) as (server, until):
+        await until(lambda text: text.count("joined") == 1)
+        await server.restart(down_for=0.2)
+        printed = await until(lambda text: text.count("joined") == 2)
+        lines = printed.splitlines()
+        assert lines[:4] == [
+            "connected",
+            "joined rooms:lobby",
+            "disconnected: ClosedByServer",
+            "disconnected: ConnectFailed",
+        ]
+        server.crash("rooms:lobby")
+        printed = await until(lambda text: text.count("joined") == 3)
+        assert "lost rooms:lobby ChannelCrashed" in printed
+
+
+async def test_processes_beside(capsys: pytest.CaptureFixture[str]) -> None:
+    async with running("beside", capsys) as (server, until):
+        await server.wait_joined("rooms:lobby")
+        server.broadcast("rooms:lobby", "new:msg", {"body": "hi"})
+        await until(lambda text: "messages so far: 1" in text)
+
+
+async def test_the_script(capsys: pytest.CaptureFixture[str]) -> None:
+    async with running("script", capsys) as (_, until):
+        printed = await until(lambda text: "Message(" in text)
+    assert "ok {'seen': True}" in printed
+
+
+async def test_the_readme_client(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = load("readme_client")
+    rooms = load("server")
+    with trio.fail_after(20):
+        async with PhoenixServer({"rooms:*": rooms.Room}) as server, trio.open_nursery() as nursery:
+            real = module.open_supervisor
+            monkeypatch.setattr(
+                module, "open_supervisor", lambda children: real([(module.Lobby, server.url)])
+            )
+            nursery.start_soon(module.main)
+            await server.wait_joined("rooms:lobby")
+            assert (await anext_frame(server)).payload == {"body": "hello"}
+            nursery.cancel_scope.cancel()
+
+
+async def anext_frame(server: PhoenixServer) -> Any:
+    await server.wait_until(lambda: server.frames[-1].event == "new:msg")
+    return server.frames[-1]
+
+
+async def test_the_server_of_the_guide_listens(capsys: pytest.CaptureFixture[str]) -> None:
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(load("server").main, 0)
+            printed = ""
+            while "listening on ws://127.0.0.1:" not in printed:
+                await trio.sleep(0.005)  # what is printed can only be looked at
+                printed += capsys.readouterr().out
+            nursery.cancel_scope.cancel()
+
+
+async def test_the_test_of_the_guide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    await load("lobby_test").test_the_lobby_says_hello_and_comes_back()
+
+
+def test_the_guide_shows_the_files_that_run() -> None:
+    shown = dict(SHOWN.findall((GUIDES / "getting-started.md").read_text()))
+    assert len(shown) == 6
+    for name, text in shown.items():
+        assert text == (EXAMPLES / name).read_text(), f"{name} differs from what the guide shows"
