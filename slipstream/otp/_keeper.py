@@ -67,11 +67,12 @@ class Keeper(Process):
         child.settle()
         child.started_at = None
         child.process = None
+        nursery = self.open_nursery()
         process = make_process(child.spec, tree=self.tree, parent=self, address=child)
         child.process = process
         self._by_process[process] = child
         try:
-            await launch(process, self.open_nursery(), host=self, blocked=self)
+            await launch(process, nursery, host=self, blocked=self)
         except StartError:
             child.process = None
             raise

@@ -67,6 +67,8 @@ class Process(Shell):
         self._bury(verdict, error)
 
     async def _live_and_end(self) -> ExitReason:
+        if self.killed:  # before it ran: init must not even begin
+            await trio.lowlevel.checkpoint_if_cancelled()
         reason = await self._live()
         self.halt = None  # waits work again
         self.phase = Phase.ENDING

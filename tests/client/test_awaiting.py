@@ -396,10 +396,12 @@ def test_waits_for_a_topic_never_asked_for_are_refused() -> None:
         async with harness() as h:
             await h.joined()
             for wait in ("await_join", "await_leave"):
+
+                async def ask(client: Any, socket: Any, wait: str = wait) -> None:
+                    await getattr(socket, wait)("nowhere")
+
                 with pytest.raises(NotJoinedError):
-                    await h.inside(
-                        lambda client, socket, wait=wait: getattr(socket, wait)("nowhere")
-                    )
+                    await h.inside(ask)
 
     virtual(scenario)
 

@@ -140,9 +140,9 @@ def test_a_foreign_thread_is_refused() -> None:
             caught: list[BaseException] = []
 
             def act() -> None:
-                for action in (lambda: h.socket.join("t"), lambda: h.ref.send("x")):
+                for action, argument in ((h.socket.join, "t"), (h.ref.send, "x")):
                     try:
-                        action()
+                        action(argument)
                     except WrongTaskError as error:
                         caught.append(error)
 

@@ -271,7 +271,7 @@ def test_a_push_to_a_topic_never_asked_for_is_the_programs_mistake() -> None:
             await h.accept()
             for when in ("fail", "queue", "raise"):
                 with pytest.raises(NotJoinedError, match="'nowhere'"):
-                    await h.socket.push("nowhere", "e", when_unjoined=when)  # type: ignore[arg-type]  # each of them
+                    await h.socket.push("nowhere", "e", when_unjoined=when)
             with pytest.raises(NotJoinedError):
                 await h.socket.request("nowhere", "e")
 

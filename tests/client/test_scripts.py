@@ -57,7 +57,7 @@ async def test_a_script_connects_joins_requests_and_leaves() -> None:
                 await socket.push("rooms:1", "count", {"to": 3})
                 assert (await socket.await_message("rooms:1", payload={"n": 1})).event == "number"
                 async with socket.messages("rooms:1") as messages:
-                    assert [(await anext(messages)).payload["n"] for _ in range(2)] == [0, 2]  # type: ignore[call-overload]  # it is its own iterator
+                    assert [(await anext(messages)).payload["n"] for _ in range(2)] == [0, 2]
                 socket.leave("rooms:1")
                 await socket.await_leave("rooms:1")
                 assert socket.topics == {"rooms:1": "closed"}

@@ -446,7 +446,7 @@ def test_stale_messages_never_reach_the_client() -> None:
     async def scenario() -> None:
         async with harness({"handle_message": rejoin}) as h:
             end, join = await h.joined()
-            messages = [
+            messages: list[tuple[Any, ...]] = [
                 (join.join_ref, None, "t", "first", {}),
                 (join.join_ref, None, "t", "old", {}),
                 (None, None, "t", "broadcast", {}),

@@ -259,14 +259,14 @@ def test_a_leave_is_told_once_whatever_tells_of_it_first(by: str) -> None:
     wire = Wire()
     join_ref = wire.joined()
     ref = wire.do(LeaveTopic("t", 5.0))
-    says = {
-        "reply": lambda: wire.say(join_ref, ref, "phx_reply", OK),
-        "close": lambda: wire.say(join_ref, join_ref, "phx_close"),
-        "error": lambda: wire.say(join_ref, join_ref, "phx_error"),
+    says: dict[str, tuple[str, str, Any]] = {
+        "reply": (ref, "phx_reply", OK),
+        "close": (join_ref, "phx_close", {}),
+        "error": (join_ref, "phx_error", {}),
     }
-    assert says.pop(by)() == [TopicLeft("t", join_ref)]
-    for say in says.values():
-        assert len(discarded(say())) == 1
+    assert wire.say(join_ref, *says.pop(by)) == [TopicLeft("t", join_ref)]
+    for said in says.values():
+        assert len(discarded(wire.say(join_ref, *said))) == 1
 
 
 def test_a_leave_while_joining_drops_the_late_ok() -> None:

@@ -66,7 +66,8 @@ class SocketAgainstModel(RuleBasedStateMachine):
     def draw_ref(self, data: Any, *favoured: str) -> str | None:
         # What could really be meant is drawn more often, or almost nothing would ever fit.
         known = [*favoured, *favoured, *favoured, *self.drawn[-self.spread :]]
-        return data.draw(st.none() | st.sampled_from([*known, "999"]))
+        drawn: str | None = data.draw(st.none() | st.sampled_from([*known, "999"]))
+        return drawn
 
     def draw_join_ref(self, data: Any, topic: str) -> str | None:
         return self.draw_ref(data, *filter(None, [self.join_ref[topic]]))
@@ -274,7 +275,7 @@ class SocketAgainstModel(RuleBasedStateMachine):
 class TwoTopicsEightRefs(SocketAgainstModel):
     """The same with more room."""
 
-    topics = ("t", "u")
+    topics: tuple[str, ...] = ("t", "u")
     spread = 8
 
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -69,6 +69,9 @@ BYTE_EXACT = [
         id="SE9",
     ),
 ]
+
+
+FRAMES: list[bytes] = [cast("Frame", param.values[2]).data for param in BYTE_EXACT]
 
 
 @pytest.mark.parametrize(("serializer", "message", "frame"), BYTE_EXACT)
@@ -253,7 +256,7 @@ def mutated(data: bytes, at: int, byte: int, cut: int) -> bytes:
     st.binary()
     | st.builds(
         mutated,
-        st.sampled_from([param.values[2].data for param in BYTE_EXACT]),  # type: ignore[attr-defined]  # frames
+        st.sampled_from(FRAMES),
         st.integers(0, 99),
         st.integers(0, 255),
         st.integers(0, 9),
