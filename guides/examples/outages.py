@@ -26,6 +26,7 @@ class Lobby(SlipstreamClient):
 async def main(uri="ws://localhost:4000/socket/websocket"):
     config = Config(uri, reconnect=[0.1, 0.5, 1.0], rejoin=[0.1, 0.5, 1.0])
     async with open_supervisor([(Lobby, config)]) as supervisor:
+        supervisor.child(Lobby).send_after(1.0, "a bug")
         await supervisor.wait()
 
 

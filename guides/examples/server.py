@@ -2,6 +2,7 @@
 
 import trio
 
+import slipstream
 from slipstream.testing import Channel, Ok, PhoenixServer
 
 
@@ -24,4 +25,4 @@ async def main(port=4000):
 
 
 if __name__ == "__main__":
-    trio.run(main)
+    slipstream.run(main)

@@ -8,7 +8,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command; where its packages are missing, say what to install."""
     try:
-        from ._app import app  # noqa: PLC0415 - without the extra there is nothing to import
+        from ._app import run_app  # noqa: PLC0415 - without the extra there is nothing to import
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in {"click", "rich"}:
@@ -18,4 +18,4 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(1)
-    app()
+    sys.exit(run_app())

@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console
@@ -15,13 +15,32 @@ from slipstream.errors import ConfigError
 from ._demo import run_demo
 from ._listen import Listening, run_listen
 
-__all__ = ["app"]
+__all__ = ["app", "run_app"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def run_app() -> int:
+    """Run the command; give its exit code. An error is one line on stderr."""
+    try:
+        return int(app.main(prog_name="slipstream", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        command = (
+            error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+        )
+        hint = f" (see '{command} --help')" if command else ""
+        print(f"slipstream: {error.format_message()}{hint}", file=sys.stderr)
+        return error.exit_code
+    except click.Abort:  # Ctrl-C before a command had its own say
+        return 130
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="slipstream")
-def app() -> None:
+@click.pass_context
+def app(context: click.Context) -> None:
     """Supervised Phoenix channel clients on trio."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(2)
 
 
 @app.command()
@@ -49,7 +68,7 @@ def listen(uri: str, topic: str, params: str, event: str | None, as_json: bool) 
     """
     _quiet_logs()
     try:
-        join_params: Any = json.loads(params)
+        join_params: Any = json.loads(params, parse_constant=_refuse_constant)
     except ValueError as error:
         raise click.BadParameter(f"{params!r} is no JSON: {error}", param_hint="--params") from None
     if not topic:
@@ -59,6 +78,10 @@ def listen(uri: str, topic: str, params: str, event: str | None, as_json: bool) 
     except ConfigError as error:
         raise click.BadParameter(str(error), param_hint="URI") from None
     sys.exit(run_listen(Listening(config, topic, join_params, event, as_json=as_json)))
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"there is no {name} in it")
 
 
 def _quiet_logs() -> None:

@@ -1,7 +1,7 @@
 """``slipstream demo``: a supervised client loses everything, and gets it back."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import trio
@@ -11,10 +11,12 @@ from rich.tree import Tree
 
 from slipstream.client import ClientRef, SlipstreamClient, Socket
 from slipstream.config import Config, ReconnectPolicy, RejoinPolicy
+from slipstream.errors import SlipstreamError
 from slipstream.otp import SupervisorRef, open_supervisor
 from slipstream.reasons import (
     ClosedByServer,
     ConnectFailed,
+    Crashed,
     DisconnectReason,
     ExitReason,
     TopicCloseReason,
@@ -26,6 +28,8 @@ __all__ = ["run_demo"]
 _TOPIC = "rooms:lobby"
 _STEP_LIMIT = 3.0
 _LIMIT = 14.0
+_TIME_TO_READ = 0.8  # before each step, where somebody watches
+_pause = trio.sleep
 
 
 class DemoCrash(Exception):  # noqa: N818 - it reads well in the output
@@ -47,7 +51,6 @@ class _Story:
         self._console = console
         self._started = trio.current_time()
         self.seen: list[str] = []
-        self.greetings = 0
         self.greeted = trio.Event()
 
     def saw(self, what: str) -> None:
@@ -60,7 +63,6 @@ class _Story:
 
     def was_greeted(self, greeting: str) -> None:
         """Note that the server answered the client's greeting: it is all there again."""
-        self.greetings += 1
         self.saw(f"greeted by the server: {greeting}")
         self.greeted.set()
 
@@ -97,19 +99,21 @@ class Lobby(SlipstreamClient, restart="permanent"):
 
     async def handle_info(self, message: Any, socket: Socket, /) -> None:
         """Crash, as asked."""
-        raise DemoCrash(message)
+        raise DemoCrash
 
     async def terminate(self, reason: ExitReason, socket: Socket, /) -> None:
         """Tell of it."""
-        self._story.saw("terminate")
+        why = repr(reason.exception) if isinstance(reason, Crashed) else "stopped"
+        self._story.saw(f"terminate: {why}")
 
 
 @attrs.frozen
 class _Step:
-    """Something that is done to the client, and what must follow."""
+    """Something that is done to the client, and the callbacks that must follow, in this order."""
 
     name: str
     says: str
+    expects: tuple[str, ...]
     act: Callable[[], Awaitable[None]]
 
 
@@ -124,36 +128,55 @@ class _Outcome:
 
 def run_demo(console: Console) -> int:
     """Run the demo; give the exit code."""
-    return trio.run(_demo, console)
+    code = 1
+    try:
+        code = trio.run(_demo, console)
+    except* KeyboardInterrupt:
+        console.print("Interrupted.")
+        code = 130
+    except* (SlipstreamError, OSError) as group:
+        console.print(f"The demo failed: {_innermost(group)}", markup=False, soft_wrap=True)
+    return code
+
+
+def _innermost(error: Exception) -> Exception:
+    if isinstance(error, ExceptionGroup):
+        return _innermost(cast("ExceptionGroup[Exception]", error).exceptions[0])
+    return error
 
 
 async def _demo(console: Console) -> int:
     outcomes: list[_Outcome] = []
-    expected = 0
+    tree = Tree("demo")
     with trio.move_on_after(_LIMIT) as limit:
         async with PhoenixServer({"rooms:*": _Room}) as server:
-            console.print(f"A Phoenix server listens on {server.url}.")
-            story = _Story(console)
-            config = Config(
-                server.url,
-                reconnect=ReconnectPolicy(delays=[0.3, 0.3, 0.5]),
-                rejoin=RejoinPolicy(delays=[0.3, 0.3, 0.5]),
+            console.print(
+                f"A Phoenix server runs on this machine, at {server.url}.\n"
+                "A supervised client will join a room of it and greet. Then everything goes wrong, "
+                "one thing after\nthe other, and nobody mends it: after each, the client has to "
+                "greet again by itself.",
+                soft_wrap=True,
             )
-            async with open_supervisor([(Lobby, (config, story))], name="demo") as supervisor:
-                client = supervisor.child(Lobby)
-                assert isinstance(client, ClientRef)  # noqa: S101 - for the type checkers
-                steps = _steps(server, client)
-                expected = len(steps)
-                for step in steps:
-                    outcomes.append(await _take(step, story, console))  # noqa: PERF401 - kept where time runs out
-                console.print()
-                console.print(_table(outcomes))
-                console.print(_tree(supervisor))
+            story = _Story(console)
+            async with open_supervisor([], name="demo") as supervisor:
+                for number, step in enumerate(_steps(server, supervisor, story), 1):
+                    outcomes.append(await _take(number, step, story, console))
+                    if outcomes[-1].seconds is None:
+                        break  # what follows would fail by this one
+                tree = _tree(supervisor)
+                console.print("\nThe end: the supervisor stops the client.", style="bold")
     failed = [outcome.name for outcome in outcomes if outcome.seconds is None]
-    if failed or limit.cancelled_caught or len(outcomes) < expected or not expected:
-        console.print(f"Not recovered: {', '.join(failed) or 'the demo ran out of time'}.")
+    if limit.cancelled_caught:
+        failed.append(f"the demo ran out of time after {_LIMIT:g} s")
+    console.print()
+    console.print(_table(outcomes))
+    console.print("\nThe supervision tree, as it stands after all this:")
+    console.print(tree)
+    console.print()
+    if failed:
+        console.print(f"Not recovered: {', '.join(failed)}.", style="bold red")
         return 1
-    console.print("Everything came back.")
+    console.print("Everything came back.", style="bold green")
     return 0
 
 
@@ -161,15 +184,21 @@ def _in_words(reason: DisconnectReason) -> str:
     match reason:
         case ClosedByServer(code=code):
             return f"the server closed with code {code}"
-        case ConnectFailed():
-            return "could not connect"
+        case ConnectFailed(error=error):
+            return f"could not connect: {error.__cause__ or error}"
         case _:
             return "the connection broke"
 
 
-def _steps(server: PhoenixServer, client: ClientRef) -> list[_Step]:
-    async def wait() -> None:
-        await trio.lowlevel.checkpoint()
+def _steps(server: PhoenixServer, supervisor: SupervisorRef, story: _Story) -> list[_Step]:
+    config = Config(
+        server.url,
+        reconnect=ReconnectPolicy(delays=[0.3, 0.3, 0.5]),
+        rejoin=RejoinPolicy(delays=[0.3, 0.3, 0.5]),
+    )
+
+    async def start() -> None:
+        await supervisor.start_child((Lobby, (config, story)))
 
     async def drop() -> None:
         await trio.lowlevel.checkpoint()
@@ -181,34 +210,66 @@ def _steps(server: PhoenixServer, client: ClientRef) -> list[_Step]:
 
     async def crash_client() -> None:
         await trio.lowlevel.checkpoint()
-        client.send("crash")
+        supervisor.child(Lobby).send("crash")
 
     async def restart() -> None:
         await server.restart(down_for=0.5)
 
+    joins = ("handle_connect", "handle_join")
     return [
-        _Step("start", "The supervisor starts the client: it connects, joins and greets.", wait),
-        _Step("connection cut", "The server cuts the connection, without a word.", drop),
-        _Step("channel crashed", "The channel crashes on the server.", crash_channel),
         _Step(
-            "client crashed", "The client itself crashes: its supervisor restarts it.", crash_client
+            "start",
+            "The supervisor starts the client: it connects, joins the room and greets.",
+            ("init", *joins),
+            start,
         ),
-        _Step("server restarted", "The server restarts: it is away for half a second.", restart),
+        _Step(
+            "connection cut",
+            "The connection is cut without a word: the client reconnects, and its room is rejoined.",
+            ("handle_disconnect", *joins),
+            drop,
+        ),
+        _Step(
+            "channel crashed",
+            "The room crashes on the server: the connection stays, the room is joined again.",
+            ("handle_topic_close", "handle_join"),
+            crash_channel,
+        ),
+        _Step(
+            "client crashed",
+            "The client itself crashes, by a bug: its supervisor starts a new one.",
+            ("terminate", "init", *joins),
+            crash_client,
+        ),
+        _Step(
+            "server restarted",
+            "The server restarts, and is away for half a second: the client tries until it is back.",
+            ("handle_disconnect", *joins),
+            restart,
+        ),
     ]
 
 
-async def _take(step: _Step, story: _Story, console: Console) -> _Outcome:
-    console.print()
-    console.print(step.says, style="bold")
+async def _take(number: int, step: _Step, story: _Story, console: Console) -> _Outcome:
+    console.print(f"\n{number}. {step.says}", style="bold", soft_wrap=True)
+    if console.is_terminal:
+        await _pause(_TIME_TO_READ)
     story.seen.clear()
-    if story.greetings:
-        story.greeted = trio.Event()
+    story.greeted = trio.Event()
     started = trio.current_time()
+    seconds = None
     with console.status(step.name), trio.move_on_after(_STEP_LIMIT):
         await step.act()
         await story.greeted.wait()
-        return _Outcome(step.name, _shorten(story.seen), trio.current_time() - started)
-    return _Outcome(step.name, _shorten(story.seen), None)
+        if _in_order(step.expects, story.seen):
+            seconds = trio.current_time() - started
+    return _Outcome(step.name, _shorten(story.seen), seconds)
+
+
+def _in_order(expected: tuple[str, ...], seen: list[str]) -> bool:
+    """Tell whether what was *expected* happened, in that order, whatever lies between."""
+    rest = iter(seen)
+    return all(name in rest for name in expected)
 
 
 def _shorten(seen: list[str]) -> str:

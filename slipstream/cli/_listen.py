@@ -1,28 +1,43 @@
 """``slipstream listen``: a client that prints what it hears."""
 
 import base64
+import io
 import json
 import os
 import signal
 import sys
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import trio
 
-from slipstream.client import ClientRef, SlipstreamClient, Socket
+from slipstream.client import SlipstreamClient, Socket
 from slipstream.config import Config
-from slipstream.errors import LinkError, ServerGoneError
-from slipstream.otp import Caller, Stop, open_supervisor
+from slipstream.errors import (
+    ConfigError,
+    LinkError,
+    LocalProtocolError,
+    ServerGoneError,
+    StartError,
+)
+from slipstream.interfaces import Fatal
+from slipstream.otp import Caller, ServerRef, Stop, open_supervisor
 from slipstream.reasons import (
     NORMAL,
+    ChannelClosed,
+    ChannelCrashed,
+    ClosedByServer,
     ConnectFailed,
     Crashed,
     DisconnectReason,
     ExitReason,
+    HeartbeatTimeout,
+    JoinFailed,
     JoinRefused,
+    JoinTimedOut,
     Shutdown,
     TopicCloseReason,
+    TransportFailed,
 )
 
 __all__ = ["Listening", "run_listen"]
@@ -65,21 +80,27 @@ class _Listener(SlipstreamClient, restart="temporary", id="listener"):
             )
             line = json.dumps({"topic": topic, "event": event, **shown})
         else:
-            text = repr(payload) if isinstance(payload, bytes) else json.dumps(payload)
-            line = f"{topic} {event} {text}"
+            text = repr(payload) if isinstance(payload, bytes) else _in_json(payload)
+            line = f"{topic} {_printable(event)} {text}"
         print(line, flush=True)
 
-    async def handle_disconnect(self, reason: DisconnectReason, socket: Socket, /) -> None:
-        """Say that the connection is gone."""
-        self._say(f"disconnected: {_brief(reason)}; trying again")
+    async def handle_disconnect(self, reason: DisconnectReason, socket: Socket, /) -> Stop | None:
+        """Say that the connection is gone; end where it is gone for good."""
+        why = _why_disconnected(reason)
+        # The policy, asked once more: whether it gives up does not depend on the attempt.
+        if isinstance(self._listening.config.reconnect.verdict(reason, 0), Fatal):
+            return Stop(Shutdown(why))
+        self._say(f"{why}; trying again")
+        return None
 
     async def handle_topic_close(
         self, topic: str, reason: TopicCloseReason, socket: Socket, /
     ) -> Stop | None:
         """Say that the topic is gone; end where it is gone for good."""
+        why = _why_closed(topic, reason)
         if socket.join_status(topic) == "closed":
-            return Stop(Shutdown(_why_closed(topic, reason)))
-        self._say(f"{_why_closed(topic, reason)}; trying again")
+            return Stop(Shutdown(why))
+        self._say(f"{why}; trying again")
         return None
 
     async def handle_call(self, request: Any, caller: Caller, socket: Socket, /) -> Stop:
@@ -93,12 +114,13 @@ class _Listener(SlipstreamClient, restart="temporary", id="listener"):
         return Stop(NORMAL, reply=None)
 
     def _say(self, text: str) -> None:
-        if not self._listening.as_json:
-            print(text, file=sys.stderr, flush=True)
+        print(text, file=sys.stderr, flush=True)
 
 
 def run_listen(listening: Listening) -> int:
     """Listen until interrupted or refused for good; give the exit code."""
+    if isinstance(out := cast("object", sys.stdout), io.TextIOWrapper):
+        out.reconfigure(errors="backslashreplace")  # a terminal may know fewer characters
     return trio.run(_listen, listening)
 
 
@@ -106,30 +128,33 @@ async def _listen(listening: Listening) -> int:
     code = 0
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
-            async with open_supervisor([(_Listener, listening)]) as supervisor:
-                listener = supervisor.child("listener")
-                assert isinstance(listener, ClientRef)  # noqa: S101 - for the type checkers
-                listener = listener.pin()
+            try:
+                async with open_supervisor([(_Listener, listening)]) as supervisor:
+                    listener = supervisor.child("listener").pin()
 
-                async def obey() -> None:
-                    nonlocal code
-                    count = 0
-                    async for _ in signals:
-                        count += 1
-                        if count == 1:
-                            nursery.start_soon(_quit, listener)
-                        else:
-                            code = _INTERRUPTED
-                            nursery.cancel_scope.cancel()
+                    async def obey() -> None:
+                        nonlocal code
+                        count = 0
+                        async for _ in signals:
+                            count += 1
+                            if count == 1:
+                                nursery.start_soon(_quit, listener)
+                            else:
+                                code = _INTERRUPTED
+                                nursery.cancel_scope.cancel()
 
-                nursery.start_soon(obey)
-                reason = await listener.wait()
-                code = code or _report(reason)
+                    nursery.start_soon(obey)
+                    reason = await listener.wait()
+                    code = code or _report(reason)
+            except StartError as error:
+                code = _report(Crashed(error.__cause__ or error))
+            except ServerGoneError as error:  # it ended before anybody could wait for that
+                code = _report(error.reason)
             nursery.cancel_scope.cancel()
     return code
 
 
-async def _quit(listener: ClientRef) -> None:
+async def _quit(listener: ServerRef) -> None:
     try:
         await listener.call("quit", timeout=10.0)
     except ServerGoneError:
@@ -138,26 +163,66 @@ async def _quit(listener: ClientRef) -> None:
 
 def _report(reason: ExitReason) -> int:
     match reason:
-        case Crashed(exception=LinkError() as error):
-            print(f"slipstream: {error}", file=sys.stderr)
+        case Shutdown(detail=str(why)):
+            _complain(why)
         case Crashed(exception=BrokenPipeError()):
             # Whoever read us has gone. Python would complain once more while flushing at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+        case Crashed(exception=LocalProtocolError() | ConfigError() as error):
+            _complain(str(error))
+            return 2  # topic or params are such that no server could take them
+        case Crashed(exception=LinkError() as error):
+            _complain(str(error))
         case Crashed(exception=error):
-            print(f"slipstream: {type(error).__name__}: {error}", file=sys.stderr)
-        case Shutdown(detail=str(why)):
-            print(f"slipstream: {why}", file=sys.stderr)
-        case _:
+            _complain(f"{type(error).__name__}: {error}")
+        case _ if reason == NORMAL:
             return 0
+        case _:
+            _complain(f"the client ended: {reason}")
     return 1
 
 
-def _brief(reason: DisconnectReason) -> str:
-    return str(reason.error) if isinstance(reason, ConnectFailed) else str(reason)
+def _complain(text: str) -> None:
+    print(f"slipstream: {_printable(text)}", file=sys.stderr)
+
+
+def _why_disconnected(reason: DisconnectReason) -> str:
+    match reason:
+        case ConnectFailed(error=error):
+            return str(error)
+        case ClosedByServer(code=code, reason=text):
+            why = f"the server closed the connection with code {code} {_printable(text)}"
+            return why.rstrip()
+        case TransportFailed(error=error):
+            return f"the connection broke: {error}"
+        case HeartbeatTimeout():
+            return "the server no longer answers"
+        case _:
+            return f"disconnected: {reason}"
 
 
 def _why_closed(topic: str, reason: TopicCloseReason) -> str:
-    if isinstance(reason, JoinRefused):
-        return f"the server refused {topic}: {json.dumps(reason.response, default=repr)}"
-    return f"{topic} was closed: {reason}"
+    match reason:
+        case JoinRefused(response=response):
+            return f"the server refused {topic}: {_in_json(response)}"
+        case JoinTimedOut():
+            return f"the server did not answer the join of {topic}"
+        case JoinFailed(error=error):
+            return f"{topic} could not be joined: {error}"
+        case ChannelCrashed():
+            return f"{topic} crashed on the server"
+        case ChannelClosed():
+            return f"the server closed {topic}"
+        case _:
+            return f"{topic} was closed: {reason}"
+
+
+def _in_json(value: Any) -> str:
+    text = json.dumps(value, default=repr, ensure_ascii=False)
+    return text if text.isprintable() else json.dumps(value, default=repr)
+
+
+def _printable(text: str) -> str:
+    """Give *text* without anything that a terminal would obey."""
+    return text if text.isprintable() else ascii(text)[1:-1]

@@ -255,6 +255,8 @@ class Topics:
         given: Any = name
         if not isinstance(given, str) or not given:
             raise ConfigError(f"topic is {name!r}; accepted is a name that is not empty")
+        if name == "phoenix":
+            raise ConfigError("topic is 'phoenix', which is the socket's own and cannot be joined")
         config = self._host.link.config
         serializer = (config.serializer if config is not None else None) or V2Serializer()
         shown: Any = {} if callable(params) else params

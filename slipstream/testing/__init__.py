@@ -1,7 +1,8 @@
 """The public test kit: an embedded Phoenix server."""
 
 from ._channel import Answer, Channel, Error, Ok, Refuse, ReplyRef, ReplyWith
-from ._server import ConnectInfo, PhoenixServer, Reject
+from ._handshake import ConnectInfo, Reject
+from ._server import PhoenixServer
 from ._socket import ServerSocket
 
 __all__ = [

@@ -1,16 +1,26 @@
 """What a test writes to have a server: channels, as in Phoenix."""
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
 from slipstream.interfaces import Payload
+from slipstream.otp import ServerRef, check_callbacks
 from slipstream.reasons import NORMAL, ExitReason
 
 if TYPE_CHECKING:  # a cycle by nature: a socket starts channels, a channel acts on its socket
     from ._socket import ServerSocket
 
-__all__ = ["Answer", "Channel", "Error", "Ok", "Refuse", "ReplyRef", "ReplyWith"]
+__all__ = ["WAKE", "Answer", "Channel", "Error", "Ok", "Refuse", "ReplyRef", "ReplyWith"]
+
+_CALLBACKS: Final = {
+    "join": "topic, payload, socket",
+    "handle_in": "event, payload, socket",
+    "handle_info": "message",
+    "terminate": "reason",
+}
+WAKE: Final = object()
+"""Makes a channel look whether it is to stop."""
 
 
 @attrs.frozen
@@ -77,10 +87,16 @@ class Channel:
     assigns: dict[str, Any]
     socket: "ServerSocket"
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        check_callbacks(cls, async_callbacks=_CALLBACKS)
+
     def __init__(self) -> None:
         self.assigns = {}
         self.stop_reason: ExitReason | None = None
         self.reply_ref = ReplyRef(None, None)
+        self._process: ServerRef | None = None
+        self._early: list[Any] = []
 
     def attach(
         self, socket: "ServerSocket", topic: str, ref: str | None, join_ref: str | None
@@ -88,6 +104,12 @@ class Channel:
         """Tell the channel where it belongs; its socket does, before the join."""
         self.socket, self.topic = socket, topic
         self.reply_ref = ReplyRef(ref, join_ref)
+
+    def let_in(self, process: ServerRef) -> None:
+        """Tell the channel that the client is in; its socket does, after its reply."""
+        self._process = process
+        for message in [*self._early, "after_join"]:
+            process.send(message)
 
     async def join(
         self, topic: str, payload: Payload, socket: "ServerSocket", /
@@ -114,21 +136,43 @@ class Channel:
         self.socket.send_reply(ref.join_ref, ref.ref, self.topic, answer)
 
     def push(self, event: str, payload: Payload) -> None:
-        """Push to this client."""
+        """Push to this client.
+
+        Raises:
+            RuntimeError: within ``join``, as in Phoenix: the client is not in yet. Do it in
+                ``handle_info``, on ``"after_join"``.
+        """
+        self._check_joined("push")
         self.socket.send(self.reply_ref.join_ref, None, self.topic, event, payload)
 
     def broadcast(self, event: str, payload: Payload) -> None:
-        """Send to every client that has joined the topic."""
+        """Send to every client that has joined the topic; not within ``join``."""
+        self._check_joined("broadcast")
         self.socket.server.broadcast(self.topic, event, payload)
 
     def broadcast_from(self, event: str, payload: Payload) -> None:
-        """Send to every other client that has joined the topic."""
+        """Send to every other client that has joined the topic; not within ``join``."""
+        self._check_joined("broadcast_from")
         self.socket.server.broadcast(self.topic, event, payload, but=self)
 
     def send(self, message: Any) -> None:
         """Have :meth:`handle_info` called with *message*."""
-        self.socket.send_info(self, message)
+        if self._process is None:
+            self._early.append(message)
+        else:
+            self._process.send(message)
 
     def stop(self, reason: ExitReason = NORMAL) -> None:
-        """Stop the channel after this callback: ``phx_close``, or ``phx_error`` if it is abnormal."""
+        """Stop the channel: ``phx_close``, or ``phx_error`` if *reason* is abnormal.
+
+        The callback that runs, and the reply that it gives, come first.
+        """
         self.stop_reason = reason
+        self.send(WAKE)
+
+    def _check_joined(self, action: str) -> None:
+        if self._process is None:
+            raise RuntimeError(
+                f"cannot {action} to {self.topic!r} within join: the client is not in yet; do it "
+                'in handle_info, on "after_join"'
+            )

@@ -1,60 +1,27 @@
 """An embedded Phoenix server on a loopback port, for tests of clients."""
 
-import inspect
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self
 from urllib.parse import parse_qsl, urlsplit
 
-import attrs
 import trio
-from trio_websocket import (
-    ConnectionClosed,
-    HandshakeError,
-    WebSocketConnection,
-    WebSocketRequest,
-    wrap_server_stream,
-)
+from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from slipstream.errors import ConfigError
 from slipstream.interfaces import Message, Payload
 from slipstream.otp import GenServer, SupervisorRef, open_supervisor, wait_event
-from slipstream.reasons import NORMAL
 
 from ._channel import Channel
+from ._handshake import Connect, ConnectInfo, Reject, WatchedStream, judge, read_request
 from ._socket import ServerSocket
 
-__all__ = ["ConnectInfo", "PhoenixServer", "Reject"]
+__all__ = ["PhoenixServer"]
 
 _FRAMES_KEPT: Final = 10_000
 _SETTLE: Final = 5.0
-_HANDSHAKE_TIMEOUT: Final = 10.0
-
-
-@attrs.frozen
-class ConnectInfo:
-    """What a ``connect`` function may look at."""
-
-    path: str
-    params: Mapping[str, str]
-    headers: Mapping[str, str]
-    subprotocols: tuple[str, ...]
-
-
-@attrs.frozen
-class Reject:
-    """Refuse a connect with an HTTP response."""
-
-    status: int = 403
-    body: bytes = b""
-    headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
-
-
-Connect: TypeAlias = Callable[[ConnectInfo], "Verdict | Awaitable[Verdict]"]
-Verdict: TypeAlias = Reject | bool | None
-"""``False`` is a 403, as ``:error`` from Phoenix's ``connect/3``; what it raises, a 500."""
 
 
 class PhoenixServer:
@@ -75,7 +42,7 @@ class PhoenixServer:
         sockets: the connections that are open now.
         requests: every connect so far, refused ones included.
         frames: the newest messages that clients sent, at most 10,000.
-        crashes: what the ``join`` of a channel raised.
+        crashes: what channels and the *connect* function raised.
         dropped: messages that found no connection to go to.
     """
 
@@ -91,11 +58,9 @@ class PhoenixServer:
         max_message_size: int = 16 << 20,
     ) -> None:
         for pattern, channel in channels.items():
-            given: Any = channel
-            if not (isinstance(given, type) and issubclass(given, Channel)):
-                raise ConfigError(
-                    f"channels[{pattern!r}] is {channel!r}; accepted is a Channel class"
-                )
+            _check_channel(pattern, channel)
+        if not path.startswith("/"):
+            raise ConfigError(f"path is {path!r}; accepted is one that begins with '/'")
         self._channels = dict(channels)
         self._path = f"{path.rstrip('/')}/websocket"
         self._connect = connect
@@ -107,6 +72,7 @@ class PhoenixServer:
         self._numbers = 0
         self._rejection: Reject | None = None
         self.max_channels = max_channels
+        self._accepted: set[trio.SocketStream] = set()
         self.sockets: list[ServerSocket] = []
         self.requests: list[ConnectInfo] = []
         self.frames: deque[Message] = deque(maxlen=_FRAMES_KEPT)
@@ -114,10 +80,15 @@ class PhoenixServer:
         self.dropped = 0
 
     async def __aenter__(self) -> Self:
-        self._supervisor = await self._stack.enter_async_context(
-            open_supervisor([], name=None, shutdown=3.0)
-        )
-        await self._listen()
+        if self._supervisor is not None:
+            raise ConfigError("the server runs already: one object is one server")
+        async with AsyncExitStack() as stack:
+            stack.callback(self._ended)
+            self._supervisor = await stack.enter_async_context(
+                open_supervisor([], name=None, shutdown=3.0)
+            )
+            await self._listen()
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(
@@ -131,7 +102,8 @@ class PhoenixServer:
     @property
     def url(self) -> str:
         """What a client connects to."""
-        return f"ws://{self._host}:{self._port}{self._path}"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"ws://{host}:{self._port}{self._path}"
 
     @property
     def port(self) -> int:
@@ -174,9 +146,7 @@ class PhoenixServer:
     async def stop_channel(self, topic: str) -> None:
         """Let every channel of *topic* stop in an orderly way."""
         for socket in list(self.sockets):
-            channel = socket.channel_ref(topic)
-            if channel is not None:
-                await channel.stop(NORMAL)
+            await socket.stop_channel(topic)
 
     def refuse_connects(
         self, status: int = 403, *, body: bytes = b"", headers: Mapping[str, str] | None = None
@@ -195,8 +165,11 @@ class PhoenixServer:
         """
         supervisor = self._running()
         await supervisor.terminate_child("listener")
+        opened = {socket.stream for socket in self.sockets}
+        for stream in self._accepted - opened:
+            stream.socket.close()  # those whose upgrade is under way
         self.close(code)
-        await self.wait_connections(0)
+        await self.wait_until(lambda: not self._accepted)
         await trio.sleep(down_for)
         await self._listen()
 
@@ -212,7 +185,7 @@ class PhoenixServer:
         return self.channels(topic)[0]
 
     async def wait_until(self, condition: Callable[[], bool], *, within: float = _SETTLE) -> None:
-        """Wait until *condition* holds; it is looked at whenever a client comes, goes, joins or sends."""
+        """Wait until *condition* holds; it is looked at whenever a client comes, goes, joins, leaves or sends."""
         deadline = trio.current_time() + within
         await trio.lowlevel.checkpoint()
         while not condition():
@@ -238,104 +211,59 @@ class PhoenixServer:
         return self._channels[max(fitting, key=lambda pattern: (pattern == topic, len(pattern)))]()
 
     async def shake_hands(
-        self, nursery: trio.Nursery, stream: trio.SocketStream, socket: ServerSocket
+        self, nursery: trio.Nursery, stream: WatchedStream, socket: ServerSocket
     ) -> WebSocketConnection | None:
         """Answer the upgrade request; ``None`` where it came to nothing."""
-        request = await self._read_request(nursery, stream)
+        request = await read_request(nursery, stream, max_message_size=self._max_message_size)
         if request is None:
             return None
         parts = urlsplit(request.path)
+        params = dict(parse_qsl(parts.query, keep_blank_values=True))
         headers = {
             name.decode().lower(): value.decode("latin-1") for name, value in request.headers
         }
-        info = ConnectInfo(
-            parts.path, dict(parse_qsl(parts.query)), headers, tuple(request.proposed_subprotocols)
-        )
+        info = ConnectInfo(parts.path, params, headers, tuple(request.proposed_subprotocols))
         self.requests.append(info)
-        self._tell()
-        socket.params, socket.headers = info.params, headers
-        rejection = await self._judge(info)
+        self.tell()
+        socket.params, socket.headers = params, headers
+        rejection, crash = self._rejection, None
+        if rejection is None:
+            rejection, crash = await judge(info, path=self._path, connect=self._connect)
+        if crash is not None:
+            self.crashes.append(crash)
         try:
-            if rejection is not None:
-                pairs = [(k.encode(), v.encode()) for k, v in rejection.headers.items()]
-                await request.reject(
-                    rejection.status,
-                    extra_headers=[*pairs, (b"content-length", str(len(rejection.body)).encode())],
-                    body=rejection.body,
-                )
-                return None
-            # As Phoenix: the token's subprotocol is never answered, "phoenix" is.
-            chosen = "phoenix" if "phoenix" in info.subprotocols else None
-            return await self._accept(request, chosen)
+            if rejection is None:
+                # As Phoenix: the token's subprotocol is never answered, "phoenix" is.
+                chosen = "phoenix" if "phoenix" in info.subprotocols else None
+                return await request.accept(subprotocol=chosen)
+            pairs = [(k.encode(), v.encode()) for k, v in rejection.headers.items()]
+            pairs.append((b"content-length", str(len(rejection.body)).encode()))
+            await request.reject(rejection.status, extra_headers=pairs, body=rejection.body)
         except (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
-            return None
-
-    async def _read_request(
-        self, nursery: trio.Nursery, stream: trio.SocketStream
-    ) -> WebSocketRequest | None:
-        # trio-websocket waits for a request for ever, also from a client that has hung up.
-        watched = _WatchedStream(stream)
-        request: WebSocketRequest | None = None
-        async with trio.open_nursery() as waiting:
-
-            async def give_up() -> None:
-                with trio.move_on_after(_HANDSHAKE_TIMEOUT):
-                    await watched.ended.wait()
-                waiting.cancel_scope.cancel()
-
-            waiting.start_soon(give_up)
-            try:
-                request = await wrap_server_stream(
-                    nursery,
-                    watched,
-                    message_queue_size=64,
-                    max_message_size=self._max_message_size,
-                )
-            except (HandshakeError, ConnectionClosed, trio.BrokenResourceError):
-                request = None
-            waiting.cancel_scope.cancel()
-        return request
-
-    async def _accept(self, request: WebSocketRequest, chosen: str | None) -> WebSocketConnection:
-        return await request.accept(subprotocol=chosen)
-
-    async def _judge(self, info: ConnectInfo) -> Reject | None:
-        if self._rejection is not None:
-            return self._rejection
-        if info.path != self._path:
-            return Reject(404)
-        if not info.params.get("vsn", "1.0.0").startswith(("1.", "2.")):
-            return Reject(403)
-        if self._connect is None:
-            return None
-        try:
-            verdict = self._connect(info)
-            if inspect.isawaitable(verdict):
-                verdict = await verdict
-        except Exception as error:  # noqa: BLE001 - boundary: a raising connect/3 is a 500, as in Phoenix
-            self.crashes.append(error)
-            return Reject(500)
-        return Reject(403) if verdict is False else verdict if isinstance(verdict, Reject) else None
+            return None  # the client went away meanwhile
+        return None
 
     def socket_opened(self, socket: ServerSocket) -> None:
         """Note that a connection is open."""
         self.sockets.append(socket)
-        self._tell()
+        self.tell()
 
     def socket_closed(self, socket: ServerSocket) -> None:
         """Note that a connection is over."""
         if socket in self.sockets:
             self.sockets.remove(socket)
-        self._tell()
-
-    def joined(self) -> None:
-        """Note that a client has joined a topic."""
-        self._tell()
+        self._accepted.discard(socket.stream)
+        self.tell()
 
     def heard(self, message: Message) -> None:
         """Note what a client sent."""
         self.frames.append(message)
-        self._tell()
+        self.tell()
+
+    def tell(self) -> None:
+        """Have those that wait for something look again."""
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
 
     # Inside
 
@@ -354,42 +282,16 @@ class PhoenixServer:
     async def take(self, stream: trio.SocketStream) -> None:
         """Start the process of an accepted connection."""
         self._numbers += 1
+        self._accepted.add(stream)
         supervisor = self._running()
         await supervisor.start_child(ServerSocket.child_spec(self, stream, id=self._numbers))
 
-    def _tell(self) -> None:
-        changed, self._changed = self._changed, trio.Event()
-        changed.set()
-
-
-class _WatchedStream(trio.abc.Stream):
-    """A stream that tells when nothing more can be read from it."""
-
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
-        self.ended = trio.Event()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Read; note the end, and every failure."""
-        data: bytes | bytearray = b""
-        try:
-            data = await self._stream.receive_some(max_bytes)
-        finally:
-            if not data:
-                self.ended.set()
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Write."""
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """Wait until a write may go on."""
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        """Close."""
-        await self._stream.aclose()
+    def _ended(self) -> None:
+        self._supervisor = None
+        # Of a connection that was accepted while the supervisor ended.
+        for stream in self._accepted:
+            stream.socket.close()
+        self._accepted.clear()
 
 
 class _Listener(GenServer, restart="temporary"):
@@ -412,3 +314,13 @@ class _Listener(GenServer, restart="temporary"):
         async with listener:
             while True:
                 await self._server.take(await listener.accept())
+
+
+def _check_channel(pattern: Any, channel: Any) -> None:
+    if not isinstance(pattern, str) or not pattern or "*" in pattern[:-1]:
+        raise ConfigError(
+            f"channels has the pattern {pattern!r}; accepted is a topic, or the beginning of one "
+            "with a '*' at its end"
+        )
+    if not (isinstance(channel, type) and issubclass(channel, Channel)):
+        raise ConfigError(f"channels[{pattern!r}] is {channel!r}; accepted is a Channel class")

@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
-from slipstream.errors import DecodeError, ServerGoneError, StartError
-from slipstream.interfaces import Message, Payload, Serializer
+from slipstream.errors import (
+    BadReturnError,
+    DecodeError,
+    ServerGoneError,
+    StartError,
+)
+from slipstream.interfaces import Frame, Message, Payload, Serializer
 from slipstream.otp import Down, GenServer, Ignore, Monitor, ServerRef, Stop
 from slipstream.protocol import V1Serializer, V2Serializer
 from slipstream.protocol.messages import (
@@ -20,15 +25,18 @@ from slipstream.protocol.messages import (
     PHX_LEAVE,
     PHX_REPLY,
 )
-from slipstream.reasons import SHUTDOWN, ExitReason
+from slipstream.reasons import NOPROC, NORMAL, SHUTDOWN, Crashed, ExitReason, Shutdown
 
-from ._channel import Answer, Channel, Error, Ok, ReplyRef
+from ._channel import WAKE, Answer, Channel, Error, Ok, ReplyRef, ReplyWith
+from ._handshake import WatchedStream
 
 if TYPE_CHECKING:  # a cycle by nature: the server starts sockets, a socket acts on its server
     from ._server import PhoenixServer
 
 __all__ = ["ServerSocket"]
 
+_CLOSE_GRACE: Final = 1.0
+_QUEUE: Final = 100_000
 _UNMATCHED: Final = Error({"reason": "unmatched topic"})
 
 
@@ -39,31 +47,57 @@ class _Crash:
         self.error = error
 
 
-class _ChannelProcess(GenServer, restart="temporary"):
+class _ChannelProcess(GenServer, restart="temporary", shutdown=1.0):
     """The process of one joined channel."""
 
     async def init(
-        self, channel: Channel, payload: Payload, outcome: list[Any], /
+        self, channel: Channel, payload: Payload, replies: list[Frame], /
     ) -> Ignore | None:
-        """Ask the channel to let the client in."""
+        """Ask the channel to let the client in; put the reply into *replies*."""
         self._channel = channel
-        answer = await channel.join(channel.topic, payload, channel.socket)
-        outcome.append(Ok() if answer is None else answer)
+        answer: Any = await channel.join(channel.topic, payload, channel.socket)
+        if answer is None:
+            answer = Ok()
+        if not isinstance(answer, Ok | Error):
+            raise BadReturnError(
+                f"{type(channel).__qualname__}.join gave {answer!r}; accepted are "
+                "Ok(response), Refuse(response) and None",
+                value=answer,
+            )
+        ref = channel.reply_ref
+        replies.append(channel.socket.encode_reply(ref.join_ref, ref.ref, channel.topic, answer))
         return Ignore() if isinstance(answer, Error) else None
 
     async def handle_info(self, item: Any, /) -> Stop | None:
         """Hand a push of the client, or any other message, to the channel."""
         channel = self._channel
-        if isinstance(item, Message):
-            channel.reply_ref = ReplyRef(item.ref, channel.reply_ref.join_ref)
-            answer = await channel.handle_in(item.event, item.payload, channel.socket)
-            if answer is not None:
-                channel.reply(channel.reply_ref, answer)
-        elif isinstance(item, _Crash):
-            raise item.error
-        else:
-            await channel.handle_info(item)
+        match item:
+            case Message(event="phx_leave"):
+                channel.reply(ReplyRef(item.ref, channel.reply_ref.join_ref), Ok())
+                return Stop(Shutdown("left"))
+            case Message():
+                await self._handle_in(item)
+            case _Crash(error=error):
+                raise error
+            case _ if item is not WAKE:
+                await channel.handle_info(item)
+            case _:
+                pass
         return None if channel.stop_reason is None else Stop(channel.stop_reason)
+
+    async def _handle_in(self, message: Message) -> None:
+        channel = self._channel
+        channel.reply_ref = ReplyRef(message.ref, channel.reply_ref.join_ref)
+        answer: Any = await channel.handle_in(message.event, message.payload, channel.socket)
+        if answer is None:
+            return
+        if not isinstance(answer, Ok | Error | ReplyWith):
+            raise BadReturnError(
+                f"{type(channel).__qualname__}.handle_in gave {answer!r}; accepted are "
+                "Ok(response), Error(response), ReplyWith(status, response) and None",
+                value=answer,
+            )
+        channel.reply(channel.reply_ref, answer)
 
     async def terminate(self, reason: ExitReason, /) -> None:
         """Let the channel clean up."""
@@ -73,19 +107,22 @@ class _ChannelProcess(GenServer, restart="temporary"):
 class _Joined:
     """A channel that a client has joined."""
 
-    __slots__ = ("channel", "join_ref", "monitor", "ref")
+    __slots__ = ("channel", "join_ref", "leaving", "monitor", "ref")
 
-    def __init__(self, channel: Channel, join_ref: str | None) -> None:
+    def __init__(
+        self, channel: Channel, join_ref: str | None, ref: ServerRef, monitor: Monitor
+    ) -> None:
         self.channel = channel
         self.join_ref = join_ref
-        self.ref: ServerRef | None = None
-        self.monitor: Monitor | None = None
+        self.ref = ref
+        self.monitor = monitor
+        self.leaving = False
 
 
-async def _stop(channel: ServerRef) -> None:
+async def _stop(channel: ServerRef, reason: ExitReason) -> None:
     # How it ends is told by its Down, also where its terminate crashes.
     with suppress(ServerGoneError):
-        await channel.stop(SHUTDOWN)
+        await channel.stop(reason)
 
 
 class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
@@ -95,6 +132,7 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
         server: the server it belongs to.
         params: the query parameters of its URI.
         headers: the headers of its request, names in lower case.
+        stream: its TCP stream, for tests that look at it.
         assigns: a dict for whatever the connection wants to keep.
     """
 
@@ -107,14 +145,14 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
         """Take the accepted *stream*; the handshake is made by a helper."""
         self.server = server
         self.params, self.headers, self.assigns = {}, {}, {}
-        self._stream = stream
-        self._websocket: WebSocketConnection | None = None
+        self.stream = stream
+        self._watched = WatchedStream(stream)
         self._serializer: Serializer = V2Serializer(role="server")
-        self._frozen = False
+        self._frozen = self._writing = False
         self._joined: dict[str, _Joined] = {}
-        self._ending: dict[Monitor, _Joined] = {}
         self._close_with: tuple[int, str] = (1012, "")
-        self._out, self._outgoing = trio.open_memory_channel[str | bytes](100_000)
+        self._closing, self._written, self._over = trio.Event(), trio.Event(), trio.Event()
+        self._out, self._outgoing = trio.open_memory_channel[Frame](_QUEUE)
         self.start_soon(self._serve)
 
     # What channels and tests do
@@ -133,50 +171,56 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
         self, join_ref: str | None, ref: str | None, topic: str, event: str, payload: Payload
     ) -> None:
         """Queue a message to the client; to a lagging or closed one it is dropped."""
-        frame = self._serializer.encode(Message(join_ref, ref, topic, event, payload))
-        try:
-            self._out.send_nowait(frame.data if frame.binary else frame.data.decode())
-        except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-            self.server.dropped += 1
+        self._queue(self._serializer.encode(Message(join_ref, ref, topic, event, payload)))
 
     def send_reply(self, join_ref: str | None, ref: str | None, topic: str, answer: Answer) -> None:
-        """Queue a reply. Keys are in Phoenix's order, ``response`` first."""
-        reply = {"response": answer.response, "status": answer.status}
-        self.send(join_ref, ref, topic, PHX_REPLY, reply)
+        """Queue a reply."""
+        self._queue(self.encode_reply(join_ref, ref, topic, answer))
 
-    def send_info(self, channel: Channel, message: Any) -> None:
-        """Have *channel*'s ``handle_info`` called with *message*."""
-        joined = self._joined.get(channel.topic)
-        if joined is not None and joined.channel is channel and joined.ref is not None:
-            joined.ref.send(message)
+    def encode_reply(
+        self, join_ref: str | None, ref: str | None, topic: str, answer: Answer
+    ) -> Frame:
+        """Encode a reply. Keys are in Phoenix's order, ``response`` first.
+
+        Raises:
+            EncodeError: if the response cannot be put on the wire.
+        """
+        reply = {"response": answer.response, "status": answer.status}
+        return self._serializer.encode(Message(join_ref, ref, topic, PHX_REPLY, reply))
 
     def drop(self) -> None:
         """Cut the connection without a close frame."""
-        self._stream.socket.close()
+        self._watched.cut()
 
     def freeze(self) -> None:
         """Read nothing more from the client, and so answer nothing: a peer that hangs."""
         self._frozen = True
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the connection with a close frame."""
+        """Close the connection with a close frame, after what is queued; only the first counts."""
+        if self._closing.is_set():
+            return
         self._close_with = (code, reason)
-        self.start_soon(self._close)
+        self._closing.set()
+        self._out.close()
 
     def disconnect(self) -> None:
         """Close the connection as a ``disconnect`` broadcast does."""
         self.close(1001)
 
     def crash_channel(self, topic: str, error: Exception) -> None:
-        """Let the channel of *topic* crash with *error*."""
+        """Let the channel of *topic*, if it is joined, crash with *error*."""
         joined = self._joined.get(topic)
-        if joined is not None and joined.ref is not None:
+        if joined is not None:
             joined.ref.send(_Crash(error))
 
-    def channel_ref(self, topic: str) -> ServerRef | None:
-        """Give the process of the channel of *topic*, if it is joined."""
+    async def stop_channel(self, topic: str) -> None:
+        """Let the channel of *topic*, if it is joined, stop in an orderly way."""
         joined = self._joined.get(topic)
-        return joined.ref if joined is not None else None
+        if joined is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await _stop(joined.ref, NORMAL)
 
     # The process
 
@@ -184,132 +228,168 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
         """Note the end of a channel, or of the connection."""
         match item:
             case Down(monitor=monitor, reason=reason):
-                self._channel_ended(monitor, reason)
+                for joined in list(self._joined.values()):
+                    if joined.monitor is monitor:
+                        # Of one that ended before it was monitored only its ref knows the reason.
+                        ended = await joined.ref.wait() if reason is NOPROC else reason
+                        self._channel_ended(joined, ended)
             case _:
                 return Stop(SHUTDOWN)
         return None
 
     async def terminate(self, reason: ExitReason, /) -> None:
         """Close the connection in order, for a short time."""
-        await self._close()
-
-    async def _close(self) -> None:
-        with trio.move_on_after(1.0):
-            if self._websocket is not None:
-                await self._websocket.aclose(*self._close_with)
-        await trio.aclose_forcefully(self._stream)
+        self.close(*self._close_with)
+        with trio.move_on_after(_CLOSE_GRACE * 1.5):
+            await self._over.wait()
 
     async def _serve(self) -> None:
         try:
             async with trio.open_nursery() as nursery:
-                websocket = await self.server.shake_hands(nursery, self._stream, self)
+                nursery.start_soon(self._end_in_time, nursery.cancel_scope)
+                websocket = None
+                with trio.CancelScope() as shaking_hands:
+                    nursery.start_soon(self._give_up, shaking_hands)
+                    websocket = await self.server.shake_hands(nursery, self._watched, self)
                 if websocket is not None:
                     if self.params.get("vsn", "1.0.0").startswith("1."):
                         self._serializer = V1Serializer(role="server")
-                    self._websocket = websocket
+                    self._watched.carries(websocket)
                     self.server.socket_opened(self)
+                    self._writing = True
                     nursery.start_soon(self._write, websocket)
                     await self._read(websocket)
                 nursery.cancel_scope.cancel()
         finally:
-            self.server.socket_closed(self)
             self._out.close()
             with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(self._stream)
+                await trio.aclose_forcefully(self._watched)
+            self.server.socket_closed(self)
+            self._over.set()
         self.ref.send("connection ended")
 
+    async def _give_up(self, shaking_hands: trio.CancelScope) -> None:
+        # Neither trio-websocket nor a connect function notices that the client has hung up.
+        await self._watched.ended.wait()
+        shaking_hands.cancel()
+
+    async def _end_in_time(self, everything: trio.CancelScope) -> None:
+        # Whatever the client does: once a close is asked for, it is over soon.
+        await self._closing.wait()
+        if self._writing:
+            with trio.move_on_after(_CLOSE_GRACE):
+                await self._written.wait()
+        everything.cancel()
+
     async def _write(self, websocket: WebSocketConnection) -> None:
-        async for frame in self._outgoing:
-            try:
-                await websocket.send_message(frame)
-            except (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
-                return
+        try:
+            async for frame in self._outgoing:
+                await websocket.send_message(frame.data if frame.binary else frame.data.decode())
+            await websocket.aclose(*self._close_with)
+        except (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
+            return  # the reader notices, too
+        finally:
+            self._written.set()
 
     async def _read(self, websocket: WebSocketConnection) -> None:
         while True:
             try:
                 data = await websocket.get_message()
                 message = self._serializer.decode(data)
-            except ConnectionClosed:
-                return
-            except DecodeError:
-                # Phoenix raises in the transport process; the client sees a 1011.
-                with trio.move_on_after(1.0):
-                    await websocket.aclose(1011)
+            except (ConnectionClosed, DecodeError) as error:
+                if isinstance(error, DecodeError):
+                    self.close(1011)  # as where Phoenix's transport process raises
+                if self._closing.is_set():
+                    await self._written.wait()  # the client has a moment for its own Close
                 return
             self.server.heard(message)
             if self._frozen:
-                await trio.sleep_forever()
-            await self._handle(message)
+                await self._watched.ended.wait()
+                return
+            await self._handle(message, binary=isinstance(data, bytes))
 
-    async def _handle(self, message: Message) -> None:
+    async def _handle(self, message: Message, *, binary: bool) -> None:
         topic, ref, join_ref = message.topic, message.ref, message.join_ref
         joined = self._joined.get(topic)
+        # In a binary message an absent join_ref is an empty one, which Phoenix takes for a stale one.
+        stale = (
+            joined is not None and join_ref != joined.join_ref and (binary or join_ref is not None)
+        )
         if topic == PHOENIX and message.event == HEARTBEAT:
             self.send_reply(None, ref, topic, Ok())
         elif message.event == PHX_JOIN:
-            await self._join(message)
+            await self._join(message, joined)
         elif joined is None:
             if message.event == PHX_LEAVE:
                 self.send_reply(join_ref, ref, topic, Ok())
             else:
                 self.send_reply(None, ref, topic, _UNMATCHED)
-        elif join_ref is not None and join_ref != joined.join_ref:
-            return  # of an earlier join: dropped in silence
-        elif message.event == PHX_LEAVE:
-            self.send_reply(joined.join_ref, ref, topic, Ok())
-            self._detach(topic)
-        elif joined.ref is not None:
+        elif not stale:
+            # A leave, too, waits for the pushes before it.
+            joined.leaving = joined.leaving or message.event == PHX_LEAVE
             joined.ref.send(message)
 
-    async def _join(self, message: Message) -> None:
-        topic, ref = message.topic, message.ref
-        join_ref = message.join_ref if self._serializer.vsn.startswith("2.") else ref
+    async def _join(self, message: Message, old: _Joined | None) -> None:
+        topic = message.topic
+        if old is not None and old.leaving:
+            # As Phoenix: the close of the old one comes before the reply to the new join.
+            self._channel_ended(old, await old.ref.wait())
+            old = None
         channel = self.server.make_channel(topic)
         if channel is None:
-            self.send_reply(None, ref, topic, _UNMATCHED)
-            return
-        if topic not in self._joined and len(self._joined) >= self.server.max_channels:
-            self.send_reply(join_ref, ref, topic, Error({"reason": "too many channels joined"}))
-            return
+            self.send_reply(None, message.ref, topic, _UNMATCHED)
+        elif old is None and len(self._joined) >= self.server.max_channels:
+            full = Error({"reason": "too many channels joined"})
+            self.send_reply(message.join_ref, message.ref, topic, full)
+        elif old is None:
+            await self._start_channel(channel, message)
+        else:
+            # A second join ends the first at once, and yet its close comes after the new reply.
+            del self._joined[topic]
+            await _stop(old.ref, Shutdown("duplicate join"))
+            await self._start_channel(channel, message)
+            self.send(old.join_ref, old.join_ref, topic, PHX_CLOSE, {})
+            self.server.tell()
+
+    async def _start_channel(self, channel: Channel, message: Message) -> None:
+        topic, ref, join_ref = message.topic, message.ref, message.join_ref
         channel.attach(self, topic, ref, join_ref)
-        joined = _Joined(channel, join_ref)
-        outcome: list[Any] = []
-        spec = _ChannelProcess.child_spec(
-            channel, message.payload, outcome, id=f"{topic} {join_ref}"
-        )
+        replies: list[Frame] = []
+        process = None
         try:
-            joined.ref = await self.start_owned(spec)
+            process = await self.start_owned(
+                _ChannelProcess.child_spec(
+                    channel, message.payload, replies, id=f"{topic} {join_ref}"
+                )
+            )
         except StartError as error:
-            self.server.crashes.append(error.__cause__ or error)
+            self._note_crash(error.reason)
             self.send_reply(join_ref, ref, topic, Error({"reason": "join crashed"}))
             return
-        answer = outcome[0]
-        self.send_reply(join_ref, ref, topic, answer)
-        if joined.ref is None:
-            return
-        if topic in self._joined:
-            self._detach(topic)  # its phx_close comes after the reply to the new join
-        joined.monitor = self.monitor(joined.ref)
-        self._joined[topic] = joined
-        self._ending[joined.monitor] = joined
-        joined.ref.send("after_join")
-        self.server.joined()
+        self._queue(replies[0])
+        if process is not None:
+            self._joined[topic] = _Joined(channel, join_ref, process, self.monitor(process))
+            channel.let_in(process)
+            self.server.tell()
 
-    def _detach(self, topic: str) -> None:
-        joined = self._joined.pop(topic)
-        if joined.ref is not None:
-            self.start_soon(_stop, joined.ref)
-
-    def _channel_ended(self, monitor: Monitor, reason: ExitReason) -> None:
-        joined = self._ending.pop(monitor, None)
-        if joined is None:
-            return
-        topic = joined.channel.topic
-        if self._joined.get(topic) is joined:
-            del self._joined[topic]
+    def _channel_ended(self, joined: _Joined, reason: ExitReason) -> None:
+        topic, join_ref = joined.channel.topic, joined.join_ref
+        if self._joined.get(topic) is not joined:
+            return  # told already
+        del self._joined[topic]
         if reason.abnormal:
-            crash = {"reason": "channel_crash"}
-            self.send(joined.join_ref, joined.join_ref, topic, PHX_ERROR, crash)
+            self._note_crash(reason)
+            self.send(join_ref, join_ref, topic, PHX_ERROR, {"reason": "channel_crash"})
         else:
-            self.send(joined.join_ref, joined.join_ref, topic, PHX_CLOSE, {})
+            self.send(join_ref, join_ref, topic, PHX_CLOSE, {})
+        self.server.tell()
+
+    def _note_crash(self, reason: ExitReason) -> None:
+        if isinstance(reason, Crashed):
+            self.server.crashes.append(reason.exception)
+
+    def _queue(self, frame: Frame) -> None:
+        try:
+            self._out.send_nowait(frame)
+        except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+            self.server.dropped += 1  # a client that lags, or has gone

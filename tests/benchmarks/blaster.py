@@ -42,6 +42,7 @@ def serve(connection: socket.socket, count: int) -> None:
     connection.sendall(frame(joined))
     for _ in range(count // 100):
         connection.sendall(block)
+    connection.sendall(b"".join(frame(message(number)) for number in range(count % 100)))
     connection.sendall(frame('[null,null,"bench:1","done",{}]'))
     while connection.recv(65536):
         pass

@@ -30,8 +30,8 @@ class Round:
 class Counting(SlipstreamClient, restart="temporary"):
     """Counts what it hears."""
 
-    async def init(self, argument: tuple[Config, trio.Event], socket: Socket, /) -> None:
-        config, self.done = argument
+    async def init(self, argument: tuple[Config, trio.Event, list[int]], socket: Socket, /) -> None:
+        config, self.done, self.counted = argument
         self.count = 0
         socket.connect(config)
         socket.join("bench:1")
@@ -39,23 +39,31 @@ class Counting(SlipstreamClient, restart="temporary"):
     async def handle_message(self, topic: str, event: str, payload: Any, socket: Socket, /) -> None:
         self.count += 1
         if event == "done":
+            self.counted.append(self.count - 1)
             self.done.set()
+
+
+def _rate(heard: int, count: int, seconds: float) -> float:
+    if heard != count:
+        raise RuntimeError(f"{count} messages were sent, and {heard} arrived")
+    return count / seconds
 
 
 async def run_slipstream(port: int, count: int) -> float:
     """Give messages a second of a supervised client."""
-    done = trio.Event()
+    done, counted = trio.Event(), list[int]()
     config = Config(f"ws://127.0.0.1:{port}/", heartbeat_interval=None, close_timeout=0.2)
     started = trio.current_time()
-    async with open_supervisor([(Counting, (config, done))]):
+    async with open_supervisor([(Counting, (config, done, counted))]):
         await done.wait()
-        return count / (trio.current_time() - started)
+        seconds = trio.current_time() - started
+    return _rate(counted[0], count, seconds)
 
 
 async def run_naive(port: int, count: int) -> float:
     """Give messages a second of what one writes by hand."""
     started = trio.current_time()
-    seconds = 0.0
+    heard, seconds = -1, 0.0  # the reply to the join is no message
     async with trio.open_nursery() as nursery:
         send, receive = trio.open_memory_channel[Any](4096)
 
@@ -72,7 +80,9 @@ async def run_naive(port: int, count: int) -> float:
             if event == "done":
                 seconds = trio.current_time() - started
                 nursery.cancel_scope.cancel()
-    return count / seconds
+            else:
+                heard += 1
+    return _rate(heard, count, seconds)
 
 
 def measure(messages: int, rounds: int) -> list[Round]:

@@ -1,6 +1,7 @@
 """``slipstream demo``: it exits with 0 only if everything really came back."""
 
 import os
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -10,6 +11,7 @@ import trio
 from rich.console import Console
 
 from slipstream.cli import _demo
+from slipstream.errors import ConfigError
 from slipstream.testing import PhoenixServer
 
 STEPS = ["start", "connection cut", "channel crashed", "client crashed", "server restarted"]
@@ -32,6 +34,8 @@ def test_the_demo_recovers_from_everything_and_says_so_in_plain_lines() -> None:
         assert "never" not in row
     for callback in ("handle_disconnect", "handle_topic_close", "terminate"):
         assert callback in done.stdout
+    assert done.stdout.count("greeted by the server") == len(STEPS)
+    assert "terminate: DemoCrash()" in done.stdout
     assert "connection (worker, permanent, running)" in done.stdout
     assert "Everything came back." in done.stdout
 
@@ -47,8 +51,68 @@ def test_a_recovery_that_does_not_happen_is_a_failure(monkeypatch: pytest.Monkey
     monkeypatch.setattr(PhoenixServer, "drop", lambda self: None)
     monkeypatch.setattr(_demo, "_STEP_LIMIT", 0.5)
     with (console := Console(width=120)).capture() as capture:
-        assert trio.run(_demo._demo, console) == 1
-    assert "Not recovered: connection cut" in capture.get()
+        assert _demo.run_demo(console) == 1
+    assert "Not recovered: connection cut.\n" in capture.get()
+    assert "│ connection cut │" in capture.get()
+    assert "never" in capture.get()
+    assert "channel crashed" not in capture.get()
+
+
+def test_a_greeting_alone_is_no_recovery() -> None:
+    seen = ["handle_disconnect", "handle_disconnect", "handle_connect", "handle_join", "greeted"]
+    assert _demo._in_order(("handle_disconnect", "handle_connect", "handle_join"), seen)
+    assert not _demo._in_order(("handle_topic_close", "handle_join"), seen)
+    assert not _demo._in_order(("handle_join", "handle_connect"), seen)
+
+
+def test_a_watcher_gets_time_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(_demo, "_TIME_TO_READ", 0.01)
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(_demo, "_pause", sleep)
+    with (console := Console(width=120, force_terminal=True)).capture():
+        assert _demo.run_demo(console) == 0
+    assert waited == [0.01] * len(STEPS)
+
+
+def test_an_interrupted_demo_says_so_without_a_traceback() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "slipstream", "demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "handle_connect" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert out.endswith("Interrupted.\n")
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError("no free port"), ExceptionGroup("", [ConfigError("no free port")])],
+)
+def test_a_demo_that_cannot_even_start_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def fail(self: PhoenixServer) -> None:
+        await trio.lowlevel.checkpoint()
+        raise error
+
+    monkeypatch.setattr(PhoenixServer, "__aenter__", fail)
+    with (console := Console(width=120)).capture() as capture:
+        assert _demo.run_demo(console) == 1
+    assert capture.get() == "The demo failed: no free port\n"
 
 
 def test_a_demo_that_runs_out_of_time_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ class Kid:
     state: str = "down"
     incarnation: int = 0
     due: float | None = None
+    order: int = 0
 
     @property
     def dead(self) -> bool:
@@ -41,6 +42,7 @@ class Model:
     now: float = 0.0
     alive: bool = True
     kids: list[Kid] = attrs.field(factory=list)
+    delayed: int = 0
     window: list[float] = attrs.field(factory=list)
     queue: deque[tuple[str, Kid, int]] = attrs.field(factory=deque)
     trace: list[tuple[str, str]] = attrs.field(factory=list)
@@ -101,9 +103,14 @@ class Model:
 
     def restart(self, kid: Kid) -> None:
         if kid.delays:
-            kid.state, kid.due = "restarting", self.now + DELAY
+            kid.state = "restarting"
+            self.delay(kid)
         else:
             self.attempt(kid, counted=True)
+
+    def delay(self, kid: Kid) -> None:
+        self.delayed += 1
+        kid.due, kid.order = self.now + DELAY, self.delayed
 
     def attempt(self, kid: Kid, *, counted: bool) -> None:
         if counted:
@@ -126,7 +133,7 @@ class Model:
             if other in self.kids and self.start(other) == "fail":
                 other.state = "restarting"
                 if other.delays:
-                    other.due = self.now + DELAY
+                    self.delay(other)
                 else:
                     self.queue.append(("retry", other, other.incarnation))
                 return
@@ -169,7 +176,7 @@ class Model:
             due = [kid for kid in self.kids if kid.due is not None and kid.due <= goal]
             if not due:
                 break
-            kid = min(due, key=_due)
+            kid = min(due, key=_due)  # at the same instant the one that was set first
             self.now = kid.due or 0.0
             kid.due = None
             self.queue.append(("delayed", kid, kid.incarnation))
@@ -183,4 +190,4 @@ class Model:
 
 
 def _due(kid: Kid) -> Any:
-    return kid.due
+    return kid.due, kid.order

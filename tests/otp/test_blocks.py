@@ -153,10 +153,12 @@ async def test_a_server_that_crashes_while_it_is_stopped_is_reported_only(
 @virtual
 async def test_a_cancellation_during_the_start_leaves_nothing() -> None:
     before = live_tasks()
-    for opened in (
-        lambda spec: open_server(spec),
-        lambda spec: open_supervisor([spec]),
-    ):
+
+    def open_alone(spec: ChildSpec) -> Any:
+        return open_supervisor([spec])
+
+    openers: list[Any] = [open_server, open_alone]
+    for opened in openers:
         with trio.move_on_after(1.0) as scope:
             async with opened(puppet("a", init=sleep_then(60.0))):
                 pytest.fail("it must not start")

@@ -116,11 +116,12 @@ def test_anything_else_is_no_child_and_only_our_error_says_so(junk: Any) -> None
 @pytest.mark.parametrize("key", ["restrat", "shutdwon", "modules", "max_restarts"])
 def test_an_unknown_key_is_refused_and_the_known_ones_are_told(key: str) -> None:
     """SUP-014: unlike OTP, which ignores it."""
+    wrong: dict[str, Any] = {key: "permanent"}
     for make in (
-        lambda: ChildSpec("a", START, **{key: "permanent"}),
+        lambda: ChildSpec("a", START, **wrong),
         lambda: ChildSpec.of({"id": "a", "start": START, key: "permanent"}),
-        lambda: ChildSpec.of(Puppet, **{key: "permanent"}),
-        lambda: Puppet.child_spec(**{key: "permanent"}),
+        lambda: ChildSpec.of(Puppet, **wrong),
+        lambda: Puppet.child_spec(**wrong),
         lambda: type("Wrong", (GenServer,), {}, **{key: "permanent"}),
     ):
         with pytest.raises(ChildSpecError, match=key) as error:
@@ -130,7 +131,7 @@ def test_an_unknown_key_is_refused_and_the_known_ones_are_told(key: str) -> None
 
 def test_a_slip_of_the_pen_is_guessed() -> None:
     with pytest.raises(ChildSpecError, match="did you mean 'restart'"):
-        ChildSpec("a", START, restrat="permanent")  # type: ignore[call-arg]  # the mistake under test
+        ChildSpec("a", START, restrat="permanent")  # type: ignore[arg-type]  # the mistake under test
 
 
 @pytest.mark.parametrize("missing", ["id", "start"])

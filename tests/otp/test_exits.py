@@ -22,7 +22,7 @@ LEAVES = st.one_of(
     st.sampled_from(REASONS).map(Exit),
     st.integers(0, 3).map(ValueError),
     st.builds(KeyboardInterrupt),
-    st.builds(lambda: _cancelled()),
+    st.deferred(lambda: st.builds(_cancelled)),
 )
 ERRORS: st.SearchStrategy[BaseException] = st.recursive(
     LEAVES,
@@ -50,7 +50,7 @@ def test_normalise_says_what_the_leaves_say(error: BaseException) -> None:
         assert simple in found
         abnormal = [leaf for leaf in found if isinstance(leaf, Exit) and leaf.reason.abnormal]
         assert simple.reason.abnormal == bool(abnormal)
-    fatal = [leaf for leaf in found if isinstance(leaf, KeyboardInterrupt)]
+    fatal: list[object] = [leaf for leaf in found if isinstance(leaf, KeyboardInterrupt)]
     assert fatal_of(error) in (fatal or [None])
 
 

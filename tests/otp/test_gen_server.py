@@ -60,7 +60,7 @@ async def test_a_server_starts_answers_and_ends_with_its_last_reply() -> None:
     """GS-001: a stop-reply is delivered, then the process is gone."""
     async with open_server(Puppet) as ref:
         assert await ref.call(ping) == 1
-        assert ref.alive
+        assert bool(ref.alive)
         assert await ref.call(lambda *_: Stop(NORMAL, reply="bye")) == "bye"
         assert await ref.wait() == NORMAL
         assert not ref.alive
@@ -97,7 +97,8 @@ async def test_an_init_that_ignores_gives_no_process_and_no_report(
     """GS-003: Ignore is no error; terminate is not called."""
     diary = Diary()
     async with open_server(Puppet, Role(diary, init=lambda _: Ignore())) as ref:
-        assert ref is None
+        opened: Any = ref
+        assert opened is None
     assert diary == [("init", "puppet")]
     assert records(caplog) == []
 
@@ -349,7 +350,7 @@ async def test_an_orderly_end_reaches_caller_and_monitor_and_is_not_reported(
 ) -> None:
     """GS-017: normal and shutdown, with a detail or without, by a result or by Exit."""
     diary = Diary()
-    children = [(Watcher, diary), puppet("a", diary, restart="temporary")]
+    children: list[Any] = [(Watcher, diary), puppet("a", diary, restart="temporary")]
     async with open_supervisor(children) as supervisor:
         watcher, ref = supervisor.child(Watcher), supervisor.child("a")
         watcher.cast(ref)

@@ -65,7 +65,7 @@ async def test_between_two_incarnations_calls_tell_so_and_casts_are_counted() ->
         ref = supervisor.child("a")
         ref.send(crash())
         await settle()
-        assert not ref.alive
+        assert not bool(ref.alive)
         with pytest.raises(ServerGoneError) as gone:
             await ref.call(ping)
         assert gone.value.reason == RESTARTING
@@ -110,11 +110,12 @@ async def test_after_the_tree_has_gone_its_references_find_nobody() -> None:
         gone_ref.cast("x")
         gone_ref.send("x")
         assert not gone_ref.send_after(1.0, "x").active
-        for attempt in (
+        attempts: list[Any] = [
             lambda r=gone_ref: r.call(ping),
             lambda r=gone_ref: r.send_request(ping).wait(),
             lambda r=gone_ref: r.stop(),
-        ):
+        ]
+        for attempt in attempts:
             with pytest.raises(ServerGoneError) as gone:
                 await attempt()
             assert gone.value.reason == NOPROC
@@ -281,7 +282,7 @@ async def test_a_message_sent_after_a_while_belongs_to_one_incarnation() -> None
     async with open_supervisor([puppet("a", diary)]) as supervisor:
         ref = supervisor.child("a")
         timer = ref.send_after(1.0, "tick")
-        assert timer.active
+        assert bool(timer.active)
         await trio.sleep(1.5)
         assert not timer.active
         assert not timer.cancel()

@@ -147,11 +147,15 @@ def logged(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[A
 async def test_a_decorated_callback_is_accepted() -> None:
     class Decorated(GenServer):
         @logged
-        async def handle_call(self, request: Any, caller: Caller) -> Reply:
+        async def handle_call(  # type: ignore[override]  # a decorator hides the names
+            self, request: Any, caller: Caller
+        ) -> Reply:
             return Reply(request)
 
         @logged
-        async def handle_cast(self, message: Any) -> NoReply:
+        async def handle_cast(  # type: ignore[override]  # a decorator hides the names
+            self, message: Any
+        ) -> NoReply:
             return NoReply()
 
     async with open_server(Decorated) as ref:
@@ -159,7 +163,7 @@ async def test_a_decorated_callback_is_accepted() -> None:
 
 
 def test_a_supervisor_is_judged_too() -> None:
-    with pytest.raises(CallbackSignatureError, match="Wrong.init is not async"):
+    with pytest.raises(CallbackSignatureError, match=r"Wrong\.init is not async"):
         type("Wrong", (Supervisor,), {"init": plain})
 
 

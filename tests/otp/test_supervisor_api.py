@@ -313,7 +313,7 @@ async def test_a_tree_of_supervisors() -> None:
         one.child("s1").cast(crash())
         await settle()
         assert two_before.alive
-        assert leaf_before.alive
+        assert bool(leaf_before.alive)
         assert await one.child("s1").call(ping) == 2 or one.count_children() == (3, 3, 0, 3)
 
         await top.terminate_child("two")
@@ -439,7 +439,7 @@ async def test_the_end_of_significant_children_ends_the_supervisor(
     async with open_supervisor(children, auto_shutdown=mode) as supervisor:
         supervisor.child("s1").cast(crash())  # restarted: that is no end
         await settle()
-        assert supervisor.alive
+        assert bool(supervisor.alive)
         for name in ends:
             supervisor.child(name).cast(end(NORMAL))
         await settle()
@@ -659,8 +659,10 @@ def test_the_api_works_from_a_thread_through_from_thread() -> None:
 
     def work(supervisor: SupervisorRef) -> Any:
         ref = trio.from_thread.run(supervisor.start_child, puppet("a"))
+        assert ref is not None
+        counted = trio.from_thread.run_sync(supervisor.count_children)
         trio.from_thread.run_sync(ref.cast, crash())
-        return trio.from_thread.run_sync(supervisor.count_children)
+        return counted
 
     async def main() -> None:
         with trio.fail_after(10.0):

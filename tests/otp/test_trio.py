@@ -3,6 +3,7 @@
 import contextvars
 import signal
 import threading
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -255,7 +256,7 @@ async def test_a_deadline_that_has_passed_starts_nothing() -> None:
 async def test_a_root_that_gives_up_is_not_silent() -> None:
     """TRI-015: the last child's exception is the cause; the message tells who and how often."""
     boom = Boom("the last")
-    with pytest.raises(SupervisorGaveUpError, match="'?frail'?") as error:
+    with pytest.raises(SupervisorGaveUpError, match=r"'?frail'?") as error:
         async with open_supervisor([puppet("frail")], max_restarts=1, max_seconds=7.0) as sup:
             for exception in (Boom("first"), boom):
                 sup.child("frail").cast(crash(exception))
@@ -272,10 +273,8 @@ async def test_a_callback_that_swallows_cancelled_and_returns_was_still_asked_to
     """TRI-020: it is not restarted."""
 
     async def swallow(_: Puppet) -> None:
-        try:
+        with suppress(trio.Cancelled):
             await trio.sleep_forever()
-        except trio.Cancelled:
-            pass
 
     diary = Diary()
     async with open_supervisor([puppet("a", diary, shutdown=2.0)]) as supervisor:
@@ -331,7 +330,7 @@ async def test_a_callbacks_own_cancellations_never_look_like_a_shutdown() -> Non
 
         async def fails(_: Puppet, __: Caller) -> Reply:
             with trio.fail_after(1.0):
-                await trio.sleep_forever()
+                await trio.sleep(float("inf"))
             return Reply(None)
 
         async def cancels_itself(_: Puppet, __: Caller) -> Reply:
@@ -627,12 +626,13 @@ async def test_requests_during_and_after_the_close_say_noproc() -> None:
     kept: list[SupervisorRef] = []
 
     async def late(me: Puppet, _: Any) -> None:
-        for request in (
+        requests: list[Any] = [
             lambda: kept[0].start_child(puppet("late")),
             lambda: kept[0].restart_child("b"),
             lambda: kept[0].terminate_child("a"),
             lambda: kept[0].delete_child("a"),
-        ):
+        ]
+        for request in requests:
             try:
                 await request()
             except ServerGoneError as error:
