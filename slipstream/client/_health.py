@@ -1,12 +1,21 @@
-"""What a client's link looks like at one moment."""
+"""What a client looks like from outside: a snapshot of its link, and what reports may show."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import attrs
+import trio
 
+from slipstream.connection import Phase
+from slipstream.errors import JoinError, TopicClosedError
+from slipstream.interfaces import Message
+from slipstream.protocol import ReplyReceived, TopicClosed, TopicJoined, TopicJoinFailed
 from slipstream.reasons import DisconnectReason
 
-__all__ = ["Health"]
+if TYPE_CHECKING:  # a cycle by nature: the server is what is looked at
+    from ._server import ClientServer
+
+__all__ = ["Health", "health_of", "without_payload"]
 
 
 @attrs.frozen
@@ -40,3 +49,39 @@ class Health:
     inbound: int
     queued_pushes: int
     counters: Mapping[str, int]
+
+
+def health_of(server: "ClientServer") -> Health:
+    """Take a snapshot of how the link of *server* is doing."""
+    link, now = server.link, trio.current_time()
+    is_open = link.phase is Phase.OPEN
+    waiting = link.phase is Phase.WAITING and not link.undecided
+    return Health(
+        phase=link.phase.value,
+        connected=is_open,
+        uptime=now - link.opened_at if is_open else 0.0,
+        generation=link.generation,
+        attempt=link.attempt,
+        next_attempt_in=max(0.0, link.not_before - now) if waiting else None,
+        last_disconnect=link.last_end.reason if link.last_end is not None else None,
+        last_rtt=link.connection.last_rtt if link.connection is not None else None,
+        topics=server.socket.topics,
+        inbound=link.inbox.count,
+        queued_pushes=server.pushes.queued,
+        counters=dict(link.counters),
+    )
+
+
+def without_payload(shown: Any) -> Any:
+    """Give *shown*, a message, an event or an error, without what the server sent in it."""
+    match shown:
+        case Message(topic=topic, event=event):
+            return f"<Message {event!r} on {topic!r}>"
+        case ReplyReceived(ref=ref, topic=topic):
+            return f"<reply to push {ref} on {topic!r}>"
+        case TopicJoined(topic=topic) | TopicJoinFailed(topic=topic) | TopicClosed(topic=topic):
+            return f"<{type(shown).__name__} {topic!r}>"
+        case JoinError(topic=topic, reason=reason) | TopicClosedError(topic=topic, reason=reason):
+            return f"{type(shown).__name__}: {topic!r}, {type(reason).__name__}"
+        case _:
+            return shown

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+import attrs
 import msgspec
 import trio
 
@@ -19,7 +20,6 @@ from slipstream.connection import (
     Inbox,
     Link,
     Nudge,
-    Phase,
     WaitsOverflowed,
 )
 from slipstream.errors import (
@@ -39,6 +39,7 @@ from slipstream.otp import (
     NoReply,
     Reply,
     ServerRef,
+    Status,
     Stop,
     Supervisor,
     SupervisorRef,
@@ -57,7 +58,7 @@ from slipstream.reasons import (
     TopicCloseReason,
 )
 
-from ._health import Health
+from ._health import Health, health_of, without_payload
 from ._pushes import Pushes
 from ._ref import ClientRef, Raised
 from ._socket import Socket
@@ -363,23 +364,18 @@ class ClientServer(GenServer, restart="permanent"):
 
     def health(self) -> Health:
         """Take a snapshot of how the link is doing."""
-        link, now = self.link, trio.current_time()
-        is_open = link.phase is Phase.OPEN
-        waiting = link.phase is Phase.WAITING and not link.undecided
-        return Health(
-            phase=link.phase.value,
-            connected=is_open,
-            uptime=now - link.opened_at if is_open else 0.0,
-            generation=link.generation,
-            attempt=link.attempt,
-            next_attempt_in=max(0.0, link.not_before - now) if waiting else None,
-            last_disconnect=link.last_end.reason if link.last_end is not None else None,
-            last_rtt=link.connection.last_rtt if link.connection is not None else None,
-            topics=self.socket.topics,
-            inbound=link.inbox.count,
-            queued_pushes=self.pushes.queued,
-            counters=dict(link.counters),
-        )
+        return health_of(self)
+
+    @property
+    def shows_payloads(self) -> bool:
+        """Whether payloads may stand in log lines and reports."""
+        return self.link.config is not None and self.link.config.log_payloads
+
+    def format_status(self, status: Status, /) -> Status:
+        """Show the client's own attributes in reports, and no payload unless that is wanted."""
+        state = {name: value for name, value in vars(self.client).items() if name != "_server"}
+        message = status.message if self.shows_payloads else without_payload(status.message)
+        return attrs.evolve(status, state=state, message=message)
 
     # Inside
 
@@ -471,7 +467,8 @@ class ClientServer(GenServer, restart="permanent"):
         )
 
     def _ended_by(self, name: str, error: BaseException) -> None:
-        logger.warning("%s: %s ended early: %s", self.ref, name, error)
+        shown = error if self.shows_payloads else without_payload(error)
+        logger.warning("%s: %s ended early: %s", self.ref, name, shown)
         self._execute("slipstream.client.link_error", callback=name, error=error)
 
     def _gave_up(self, reason: ExitReason) -> SupervisorGaveUpError:

@@ -72,6 +72,7 @@ class PhoenixServer:
         self._numbers = 0
         self._rejection: Reject | None = None
         self.max_channels = max_channels
+        self._listeners: list[trio.SocketListener] = []
         self._accepted: set[trio.SocketStream] = set()
         self.sockets: list[ServerSocket] = []
         self.requests: list[ConnectInfo] = []
@@ -166,8 +167,7 @@ class PhoenixServer:
         supervisor = self._running()
         await supervisor.terminate_child("listener")
         opened = {socket.stream for socket in self.sockets}
-        for stream in self._accepted - opened:
-            stream.socket.close()  # those whose upgrade is under way
+        self._cut(self._accepted - opened)  # their upgrade is under way, or not even that
         self.close(code)
         await self.wait_until(lambda: not self._accepted)
         await trio.sleep(down_for)
@@ -235,6 +235,7 @@ class PhoenixServer:
             if rejection is None:
                 # As Phoenix: the token's subprotocol is never answered, "phoenix" is.
                 chosen = "phoenix" if "phoenix" in info.subprotocols else None
+                socket.open()
                 return await request.accept(subprotocol=chosen)
             pairs = [(k.encode(), v.encode()) for k, v in rejection.headers.items()]
             pairs.append((b"content-length", str(len(rejection.body)).encode()))
@@ -273,10 +274,10 @@ class PhoenixServer:
         return self._supervisor
 
     async def _listen(self) -> None:
-        listeners = await trio.open_tcp_listeners(self._port, host=self._host)
-        self._port = listeners[0].socket.getsockname()[1]
+        self._listeners = await trio.open_tcp_listeners(self._port, host=self._host)
+        self._port = self._listeners[0].socket.getsockname()[1]
         await self._running().start_child(
-            _Listener.child_spec(self, listeners, id="listener", shutdown=1.0)
+            _Listener.child_spec(self, self._listeners, id="listener", shutdown=1.0)
         )
 
     async def take(self, stream: trio.SocketStream) -> None:
@@ -288,10 +289,15 @@ class PhoenixServer:
 
     def _ended(self) -> None:
         self._supervisor = None
-        # Of a connection that was accepted while the supervisor ended.
-        for stream in self._accepted:
+        # What was bound or accepted while the supervisor ended has no process to close it.
+        for listener in self._listeners:
+            listener.socket.close()
+        self._cut(set(self._accepted))
+
+    def _cut(self, streams: set[trio.SocketStream]) -> None:
+        for stream in streams:
             stream.socket.close()
-        self._accepted.clear()
+        self._accepted -= streams
 
 
 class _Listener(GenServer, restart="temporary"):

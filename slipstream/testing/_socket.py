@@ -148,12 +148,19 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
         self.stream = stream
         self._watched = WatchedStream(stream)
         self._serializer: Serializer = V2Serializer(role="server")
-        self._frozen = self._writing = False
+        self._frozen = self._open = False
         self._joined: dict[str, _Joined] = {}
         self._close_with: tuple[int, str] = (1012, "")
         self._closing, self._written, self._over = trio.Event(), trio.Event(), trio.Event()
         self._out, self._outgoing = trio.open_memory_channel[Frame](_QUEUE)
         self.start_soon(self._serve)
+
+    def open(self) -> None:
+        """Count as open; before the client hears of it, since it may act on it at once."""
+        if self.params.get("vsn", "1.0.0").startswith("1."):
+            self._serializer = V1Serializer(role="server")
+        self._open = True
+        self.server.socket_opened(self)
 
     # What channels and tests do
 
@@ -248,15 +255,12 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._end_in_time, nursery.cancel_scope)
                 websocket = None
-                with trio.CancelScope() as shaking_hands:
-                    nursery.start_soon(self._give_up, shaking_hands)
+                shaking_hands = trio.CancelScope()
+                nursery.start_soon(self._give_up, shaking_hands)
+                with shaking_hands:
                     websocket = await self.server.shake_hands(nursery, self._watched, self)
                 if websocket is not None:
-                    if self.params.get("vsn", "1.0.0").startswith("1."):
-                        self._serializer = V1Serializer(role="server")
                     self._watched.carries(websocket)
-                    self.server.socket_opened(self)
-                    self._writing = True
                     nursery.start_soon(self._write, websocket)
                     await self._read(websocket)
                 nursery.cancel_scope.cancel()
@@ -276,7 +280,7 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
     async def _end_in_time(self, everything: trio.CancelScope) -> None:
         # Whatever the client does: once a close is asked for, it is over soon.
         await self._closing.wait()
-        if self._writing:
+        if self._open:
             with trio.move_on_after(_CLOSE_GRACE):
                 await self._written.wait()
         everything.cancel()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import trio
 
-from slipstream import ConnectError
+from slipstream import ConnectError, JoinError
 from slipstream.telemetry import capture_events
 from tests.client.support import harness, settle, virtual
 
@@ -96,3 +96,36 @@ def test_secrets_stand_in_no_log_line_and_no_event(caplog: pytest.LogCaptureFixt
     virtual(scenario)
     assert "s3cret" not in caplog.text
     assert "a bug" in caplog.text or "1008" in caplog.text
+
+
+@pytest.mark.parametrize("shows", [False, True])
+def test_payloads_stand_in_reports_only_if_that_is_wanted(
+    shows: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Design section 4: log_payloads; the state in a report is the client's own."""
+
+    async def crash(client: Any, topic: str, event: str, payload: Any, socket: Any) -> None:
+        client.mine = "my state"
+        raise ValueError("a bug")
+
+    async def fail(client: Any, topic: str, reason: Any, socket: Any) -> None:
+        raise JoinError(topic, reason)
+
+    async def scenario() -> None:
+        scripts: dict[str, Any] = {"handle_message": crash, "handle_topic_close": fail}
+        async with harness(scripts, log_payloads=shows) as h:
+            end, _ = await h.joined()
+            h.socket.join("u")
+            end.reply(await end.next("phx_join"), "error", {"why": "a response"})
+            await settle()
+            end.broadcast("t", "news", {"body": "a payload"})
+            await settle()
+
+    virtual(scenario)
+    assert "my state" in caplog.text
+    (message,) = [line for line in caplog.text.splitlines() if "last message" in line]
+    assert "news" in message
+    assert ("a payload" in message) is shows
+    (warning,) = [line for line in caplog.text.splitlines() if "ended early" in line]
+    assert "'u'" in warning
+    assert ("a response" in warning) is shows
