@@ -516,7 +516,7 @@ class Config:
         if interval and self.heartbeat_timeout > interval:
             raise ConfigError(
                 f"Config.heartbeat_timeout is {self.heartbeat_timeout!r}; accepted is at most "
-                f"heartbeat_interval, {interval!r}"
+                f"Config.heartbeat_interval, {interval!r}"
             )
         stated = parse_qs(urlsplit(self.uri).query).get("vsn", [self.vsn])
         if any(vsn != self.vsn for vsn in stated):

@@ -108,7 +108,16 @@ class Pushes:
         if when_unjoined == "queue" and link.config is not None:
             known = self._topics.get(topic)
             if known is not None and known.status not in {TopicStatus.CLOSED, TopicStatus.LEAVING}:
-                await self._room_in_queue(topic)
+                if await self._wait_room_in_queue(topic):
+                    # Nothing of this has to be true any more after a wait.
+                    return await self.push(
+                        topic,
+                        event,
+                        payload,
+                        timeout=timeout,
+                        when_unjoined=when_unjoined,
+                        waiter=waiter,
+                    )
                 ref = next(link.refs)
                 queued = _Queued(topic, event, payload, timeout, waiter)
                 self._queue[ref] = queued
@@ -119,7 +128,8 @@ class Pushes:
         self._fail(ref, topic, waiter, self._failure())
         return ref
 
-    async def _room_in_queue(self, topic: str) -> None:
+    async def _wait_room_in_queue(self, topic: str) -> bool:
+        """Make or wait for room; tell whether there was a wait."""
         config = self._host.link.config
         while config is not None and len(self._queue) >= config.unjoined_limit:
             match config.unjoined_overflow:
@@ -133,6 +143,8 @@ class Pushes:
                     if self._room.is_set():
                         self._room = trio.Event()
                     await wait_event(self._room)
+                    return True
+        return False
 
     def joined(self, topic: str) -> None:
         """Send what waited for *topic*, in order."""

@@ -54,12 +54,18 @@ class ClientRef(ServerRef):
         deadline = math.inf if timeout is None else trio.current_time() + timeout
         await trio.lowlevel.checkpoint()
         while True:
-            server = self._server()
+            living = self.pin()
+            server = living._server()
             if server is None:
                 raise ServerGoneError(self, NOPROC)
             if server.link.phase is Phase.OPEN:
                 return
-            if not await wait_event(server.link.changed, deadline=deadline):
+            changed = server.link.changed
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_set_when_ended, living, changed)
+                in_time = await wait_event(changed, deadline=deadline)
+                nursery.cancel_scope.cancel()
+            if not in_time:
                 raise AwaitTimeoutError(f"a connection of {self}", timeout or 0.0)
 
     def health(self) -> Health:
@@ -82,3 +88,9 @@ class ClientRef(ServerRef):
     def _server(self) -> "ClientServer | None":
         process = process_of(self)
         return process.server if process is not None else None
+
+
+async def _set_when_ended(living: ClientRef, changed: trio.Event) -> None:
+    # A link whose client has ended changes no more.
+    await living.wait()
+    changed.set()

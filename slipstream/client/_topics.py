@@ -333,6 +333,10 @@ class Topics:
     def _tell_of_join(self, topic: Topic, what: str, **data: Any) -> None:
         event = f"slipstream.client.join.{what}"
         if telemetry.attached(event):
+            config = self._host.link.config
+            if config is None or not config.log_payloads:
+                # Params often hold a token; what the server answers is its own affair.
+                data = {key: value for key, value in data.items() if key == "reason"}
             if what != "start":
                 data["duration"] = trio.current_time() - topic.asked_at
             telemetry.execute(event, topic=topic.name, **data)

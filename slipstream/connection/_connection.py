@@ -117,7 +117,10 @@ class Connection(GenServer, restart="permanent"):
     async def wait_room(self) -> None:
         """Wait until less than ``outbound_bytes`` is queued, or the connection ended. Safe to cancel."""
         await trio.lowlevel.checkpoint()
-        while self._config is not None and self._queued >= self._config.outbound_bytes:
+        config = self._config
+        while config is not None and self._transport is not None:
+            if self._queued < config.outbound_bytes:
+                return
             if self._room.is_set():
                 self._room = trio.Event()
             await wait_event(self._room)

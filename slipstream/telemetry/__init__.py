@@ -24,7 +24,7 @@ event                                            data
 ================================================ ==================================================
 
 ``start/stop/…``: a span ends in ``.stop`` or in ``.exception``. ``<callback>`` is a name such as
-``handle_join``. Payloads are in ``join``'s ``params`` and ``response`` only.
+``handle_join``. ``params`` and ``response`` are there only with ``Config.log_payloads``.
 """
 
 from ._dispatch import Handler, attach, attached, capture_events, detach, execute, span
