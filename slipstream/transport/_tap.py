@@ -87,6 +87,9 @@ class Tap(trio.abc.HalfCloseableStream):
             if self._closed:
                 raise trio.ClosedResourceError
             if self._eof:
+                # It asks for nothing after that, so it has dealt with everything.
+                self._hungry = True
+                self._changed.unpark_all()
                 return b""
             self._hungry = True
             self._changed.unpark_all()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import wait_all_tasks_blocked
 
 from slipstream.errors import DisconnectedError, RemoteProtocolError
@@ -162,6 +163,25 @@ async def test_a_close_is_echoed_exactly_and_our_end_of_tcp_follows_the_servers(
         echo, seconds = await server.result()
         assert echo == Seen(CLOSE, payload)
         assert seconds < 0.5
+
+
+@pytest.mark.parametrize("gap", [False, True])
+async def test_a_close_with_the_end_of_tcp_at_its_heels_is_noticed_at_once(gap: bool) -> None:
+    """d09: as Bandit does; the whole close_timeout must not pass first."""
+
+    async def script(connection: Connection) -> None:
+        await connection.accept()
+        await connection.send_frame(CLOSE, close_payload(1012))
+        if gap:
+            await trio.testing.wait_all_tasks_blocked()
+        await connection.stream.aclose()
+
+    with trio.fail_after(PATIENCE):
+        async with serving(script) as server:
+            async with connect(server.request(close_timeout=60.0)) as transport:
+                _, reason = await drain(transport)
+                assert reason == ClosedByServer(1012)
+            await server.result()
 
 
 async def test_a_server_that_closes_but_keeps_tcp_is_left_after_a_second() -> None:
