@@ -4,11 +4,12 @@ Phoenix.Socket.V2.JSONSerializer and phoenix.js' serializer.js: a push of the cl
 fields, one of the server three (no ref); a reply four, with the status; a broadcast two.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from slipstream.errors import DecodeError, EncodeError
 from slipstream.interfaces import Message
 
+from ._fields import check_fields
 from .messages import PHX_REPLY
 
 __all__ = ["decode_binary", "encode_binary"]
@@ -38,18 +39,36 @@ def _join(kind: int, fields: list[bytes], payload: bytes) -> bytes:
 
 
 def encode_binary(message: Message, *, from_client: bool) -> bytes:
-    """Encode *message*, whose payload is ``bytes`` (of a reply: whose response is)."""
+    """Encode *message*, whose payload is ``bytes`` (of a reply: whose response is).
+
+    Raises:
+        EncodeError: with the field that is too long, or no string.
+    """
+    check_fields(message)
     join_ref = _field("join_ref", message.join_ref)
     topic, event = _field("topic", message.topic), _field("event", message.event)
     if from_client:
         ref = _field("ref", message.ref)
         return _join(PUSH, [join_ref, ref, topic, event], message.payload)
     if message.event == PHX_REPLY:
-        ref, status = _field("ref", message.ref), _field("status", message.payload["status"])
-        return _join(REPLY, [join_ref, ref, topic, status], message.payload["response"])
+        status, response = _parts_of_reply(message.payload)
+        ref = _field("ref", message.ref)
+        return _join(REPLY, [join_ref, ref, topic, _field("status", status)], response)
     if message.join_ref is None:
         return _join(BROADCAST, [topic, event], message.payload)
     return _join(PUSH, [join_ref, topic, event], message.payload)
+
+
+def _parts_of_reply(payload: Any) -> tuple[str, bytes]:
+    match payload:
+        case {"status": str(status), "response": bytes(response)}:
+            return status, response
+        case dict():
+            raise EncodeError("status of a reply is missing, or no string", field="status")
+        case _:
+            raise EncodeError(
+                "payload of a reply is bytes, not a status and a response", field="payload"
+            )
 
 
 def _split(data: bytes, count: int) -> tuple[list[str], bytes]:

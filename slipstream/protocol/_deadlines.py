@@ -29,12 +29,20 @@ class Deadlines:
         self._met = 0
         self._stood_still = 0.0
         self._paused_at: float | None = None
+        self._last_pause = (-math.inf, -math.inf)
 
-    def local(self, now: float) -> float:
-        """Give *now* without the time that was spent paused."""
+    def local(self, at: float) -> float:
+        """Give the time *at*, which may lie in the past, without the time spent paused till then.
+
+        Of the pauses that are over only the last is known; times before it are exact as far back
+        as the one before.
+        """
         if self._paused_at is not None:
-            now = self._paused_at
-        return now - self._stood_still
+            at = min(at, self._paused_at)
+        start, end = self._last_pause
+        if at < end:
+            at = min(at, start) + (end - start)
+        return at - self._stood_still
 
     def pause(self, now: float) -> None:
         """Let the clock stand still."""
@@ -44,7 +52,8 @@ class Deadlines:
     def resume(self, now: float) -> None:
         """Let the clock go on."""
         if self._paused_at is not None:
-            self._stood_still += max(0.0, now - self._paused_at)
+            self._last_pause = (self._paused_at, max(self._paused_at, now))
+            self._stood_still += self._last_pause[1] - self._last_pause[0]
             self._paused_at = None
 
     def add(self, obligation: Obligation, now: float, seconds: float) -> None:
@@ -53,6 +62,8 @@ class Deadlines:
 
     def meet(self, obligation: Obligation) -> None:
         """Note that *obligation* was met. It leaves the heap when enough others have been."""
+        if obligation.met:
+            return
         obligation.met = True
         self._met += 1
         if self._met > _COMPACT_ABOVE and self._met * 2 > len(self._heap):
@@ -76,4 +87,11 @@ class Deadlines:
         """Take the next one that is due out, if there is one."""
         if self.next() > now:
             return None
-        return heapq.heappop(self._heap)[2]
+        obligation = heapq.heappop(self._heap)[2]
+        obligation.met = True  # it is no longer in the heap
+        return obligation
+
+    def clear(self) -> None:
+        """Forget everything that is due."""
+        self._heap.clear()
+        self._met = 0

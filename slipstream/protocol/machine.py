@@ -98,13 +98,13 @@ class SocketMachine:
         self._serializer = serializer
         self._has_join_refs = not serializer.vsn.startswith("1.")
         self._refs = refs
-        self._heartbeat = Heartbeat(heartbeat_interval, heartbeat_timeout)
         self._topics: dict[str, TopicRecord] = {}
         self._joins: dict[str, str] = {}
         self._leaves: dict[str, TopicLeft] = {}
         self._leaving: dict[str, str] = {}
         self._pushes = PushRecords()
         self._deadlines = Deadlines()
+        self._heartbeat = Heartbeat(heartbeat_interval, heartbeat_timeout, self._deadlines)
         # What is owed for a ref: from its command until it is written, then until it is met.
         self._owed: dict[str, tuple[Callable[[], list[Event]], float]] = {}
         self._running: dict[str, Obligation] = {}
@@ -144,7 +144,7 @@ class SocketMachine:
 
     def start(self, now: float) -> None:
         """Note that the connection is open."""
-        self._heartbeat.start(self._deadlines.local(now))
+        self._heartbeat.start(now)
 
     def handle(self, command: Command, now: float) -> Outgoing:
         """Carry *command* out, and give the frame to be written.
@@ -229,7 +229,7 @@ class SocketMachine:
 
     def receive(self, frames: Iterable[str | bytes], now: float) -> list[Event]:
         """Follow what was read, in order. Never raises."""
-        self._heartbeat.heard(self._deadlines.local(now))
+        self._heartbeat.heard(now)
         events: list[Event] = self._take_superseded()
         decode = self._serializer.decode
         for frame in frames:
@@ -275,8 +275,7 @@ class SocketMachine:
         reply = ChannelReply(status, fields.get("response", {}))
         ref = message.ref
         if ref is not None and ref == self._heartbeat.ref and message.topic == PHOENIX:
-            seconds = self._heartbeat.answered(self._deadlines.local(now))
-            return [HeartbeatAcknowledged(ref, seconds)]
+            return [HeartbeatAcknowledged(ref, self._heartbeat.answered(now))]
         if ref is None or message.topic == PHOENIX:
             return [self._discard("stale_reply" if ref is None else "socket", message)]
         if ref in self._joins and self._joins[ref] == message.topic:
@@ -340,7 +339,7 @@ class SocketMachine:
         """Note that the frames of *refs* were handed to the network: their time starts now."""
         for ref in refs:
             if ref == self._heartbeat.ref:
-                self._heartbeat.written(self._deadlines.local(now))
+                self._heartbeat.written(now)
                 continue
             owed = self._owed.pop(ref, None)
             if owed is not None:
@@ -351,7 +350,7 @@ class SocketMachine:
         """Tell when :meth:`advance` has to be called next; infinity where nothing is due."""
         if self._superseded:
             return -math.inf
-        return min(self._deadlines.next(), self._deadlines.outer(self._heartbeat.due))
+        return min(self._deadlines.next(), self._heartbeat.due_at())
 
     def advance(self, now: float, last_received: float) -> tuple[list[Event], list[Outgoing]]:
         """Do what is due by *now*. *last_received* is when any byte last came from the server."""
@@ -361,18 +360,21 @@ class SocketMachine:
             events.extend(obligation.what())
         frames.extend(self._goodbyes)
         self._goodbyes.clear()
-        local, heartbeat = self._deadlines.local(now), self._heartbeat
-        heartbeat.heard(self._deadlines.local(last_received))
-        if heartbeat.ref is not None and heartbeat.due <= local and heartbeat.is_overdue(local):
+        heartbeat = self._heartbeat
+        heartbeat.heard(last_received)
+        if heartbeat.is_overdue(now):
             events.append(HeartbeatTimedOut())
-        if heartbeat.ref is None and heartbeat.due <= local:
+        if heartbeat.is_due(now):
             ref = next(self._refs)
             heartbeat.sent(ref)
             frames.append(self._encode(None, ref, PHOENIX, HEARTBEAT, {}))
         return events, frames
 
     def pause(self, now: float) -> None:
-        """Let time stand still: nothing can be read, so nothing can be late."""
+        """Let time stand still for all deadlines: nothing can be read, so nothing can be late.
+
+        Heartbeats are sent all the same.
+        """
         self._deadlines.pause(now)
 
     def resume(self, now: float) -> None:
@@ -390,7 +392,7 @@ class SocketMachine:
         for ended in (self._leaves, self._leaving, self._joins, self._topics, self._owed):
             ended.clear()
         self._running.clear()
-        self._deadlines = Deadlines()
+        self._deadlines.clear()
         self._heartbeat.stop()
         return events
 

@@ -1,5 +1,6 @@
 """Messages to frames and back: the V1 and V2 serializers of Phoenix, for both roles."""
 
+from collections.abc import Callable
 from typing import Any, Final, Literal, TypeAlias, cast
 
 import msgspec
@@ -8,7 +9,8 @@ from slipstream.errors import DecodeError, EncodeError
 from slipstream.interfaces import Frame, JsonCodec, Message
 
 from ._binary import decode_binary, encode_binary
-from ._json import find_fault
+from ._fields import FIELDS, check_fields
+from ._json import find_fault, judge_encoded, judge_refused, judge_trusted
 from .messages import PHX_REPLY
 
 __all__ = ["Role", "V1Serializer", "V2Serializer"]
@@ -16,7 +18,6 @@ __all__ = ["Role", "V1Serializer", "V2Serializer"]
 Role: TypeAlias = Literal["client", "server"]
 """Whose messages are encoded; those of the other side are decoded."""
 
-_FIELDS: Final = ("join_ref", "ref", "topic", "event")
 _PLAIN: Final = frozenset({str, int, bool, type(None)})
 _decode_message = msgspec.json.Decoder(Message).decode
 
@@ -37,7 +38,8 @@ _decode_object = msgspec.json.Decoder(_Object).decode
 class V2Serializer:
     """The serializer of Phoenix 1.3 and newer: a JSON array of five, or a binary frame.
 
-    A payload of ``bytes`` makes a binary frame. *json* replaces msgspec for the JSON part.
+    A payload of ``bytes`` makes a binary frame. *json* replaces msgspec for the JSON part, and may
+    know more types than JSON has.
     """
 
     vsn = "2.0.0"
@@ -97,6 +99,10 @@ class V1Serializer:
         Raises:
             EncodeError: with the field, or the path within the payload, that is wrong.
         """
+        if isinstance(message.payload, bytes):
+            raise EncodeError(
+                "payload is bytes, and the V1 serializer knows no binary messages", field="payload"
+            )
         # Phoenix's own order of keys: alphabetical, as its JSON encoder writes a map.
         fields = {
             "event": message.event,
@@ -124,35 +130,40 @@ class V1Serializer:
             return Message(found.join_ref, found.ref, found.topic, found.event, found.payload)
         value = _decode_json(self._json, data)
         if not isinstance(value, dict):
-            raise DecodeError(f"a message is a {type(value).__name__}, not an object")
+            raise DecodeError(f"a message is of type {type(value).__name__}, and no object")
         fields = cast("dict[str, Any]", value)
-        return _from_array([*map(fields.get, _FIELDS), fields.get("payload")])
+        if "payload" not in fields:
+            raise DecodeError("a message has no payload")
+        return _from_array([*map(fields.get, FIELDS), fields["payload"]])
 
 
 def _encode_json(json: JsonCodec | None, value: Any, message: Message) -> bytes:
-    for name in _FIELDS:
-        text = getattr(message, name)
-        if text is not None and not isinstance(text, str):
-            raise EncodeError(f"{name} is {text!r}, which is no string", field=name)
-    fault: tuple[str, str] | None = None
-    cause: BaseException | None = None
+    check_fields(message)
+    encode = msgspec.json.encode if json is None else json.encode
     try:
-        data = json.encode(value) if json is not None else msgspec.json.encode(value)
-    except Exception as error:  # noqa: BLE001 - boundary: a codec of the user's may raise anything
-        cause = error
-    else:
-        # msgspec writes bytes as base64, NaN as null, and numbers as keys: all of it silently.
-        fault = find_fault(message.payload) if _is_suspect(message.payload) else None
-        if fault is None:
-            return data
-    for name in _FIELDS:
-        fault = find_fault(getattr(message, name), name) or fault
-    fault = fault or find_fault(message.payload) or ("payload", f"could not be encoded: {cause!r}")
-    raise EncodeError(f"{fault[0]} {fault[1]}", field=fault[0]) from cause
+        data = encode(value)
+    except Exception as error:
+        raise _refusal(encode, message, error) from error
+    payload = message.payload
+    if _is_suspect(payload):
+        judge = judge_encoded if json is None else judge_trusted
+        fault = find_fault(payload, "payload", judge)
+        if fault is not None:
+            raise EncodeError(" ".join(fault), field=fault[0])
+    return data
+
+
+def _refusal(encode: Callable[[Any], bytes], message: Message, error: Exception) -> EncodeError:
+    judge = judge_refused(encode)
+    for name in (*FIELDS, "payload"):
+        fault = find_fault(getattr(message, name), name, judge)
+        if fault is not None:
+            return EncodeError(" ".join(fault), field=fault[0])
+    return EncodeError(f"payload could not be encoded: {error!r}", field="payload")
 
 
 def _is_suspect(payload: Any) -> bool:
-    """Tell cheaply whether *payload* may hold what msgspec would write, and JSON cannot hold."""
+    """Tell cheaply whether *payload* may hold what a codec would write, and JSON cannot hold."""
     if type(payload) is not dict:
         return True
     return any(
@@ -179,8 +190,8 @@ def _from_array(value: Any) -> Message:
     join_ref, ref, topic, event, payload = array
     for name, field in (("join_ref", join_ref), ("ref", ref)):
         if field is not None and not isinstance(field, str):
-            raise DecodeError(f"{name} is {field!r}: neither a string nor null")
+            raise DecodeError(f"{name} is of type {type(field).__name__}: neither string nor null")
     for name, field in (("topic", topic), ("event", event)):
         if not isinstance(field, str):
-            raise DecodeError(f"{name} is {field!r}, which is no string")
+            raise DecodeError(f"{name} is of type {type(field).__name__}, and no string")
     return Message(join_ref, ref, topic, event, payload)

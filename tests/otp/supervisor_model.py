@@ -28,10 +28,6 @@ class Kid:
     due: float | None = None
     order: int = 0
 
-    @property
-    def dead(self) -> bool:
-        return self.state == "dead"
-
 
 @attrs.define(eq=False)
 class Model:

@@ -438,7 +438,7 @@ def test_a_leave_times_out_as_left() -> None:
 
 
 def test_paused_time_counts_towards_no_deadline() -> None:
-    wire = Wire(interval=30.0)
+    wire = Wire()
     wire.joined()
     ref = wire.push(5.0)
     wire.machine.pause(102.0)
@@ -448,8 +448,66 @@ def test_paused_time_counts_towards_no_deadline() -> None:
     wire.machine.resume(152.0)
     wire.machine.resume(153.0)
     assert wire.machine.deadline() == 155.0
+    assert wire.at(154.999) == ([], [])
     assert wire.at(155.0)[0] == [PushFailed(ref, "t", PushTimedOut())]
-    assert wire.machine.deadline() == 180.0  # the heartbeat's
+
+
+def test_what_is_written_during_a_pause_has_its_whole_time_after_it() -> None:
+    wire = Wire()
+    wire.machine.pause(101.0)
+    wire.now = 110.0
+    ref = wire.join(timeout=5.0)
+    wire.machine.resume(120.0)
+    wire.machine.pause(122.0)
+    wire.machine.resume(132.0)
+    assert wire.machine.deadline() == 135.0
+    assert wire.at(135.0)[0] == [TopicJoinFailed("t", JoinTimedOut(), ref)]
+
+
+def test_heartbeats_are_sent_during_a_pause_and_judged_after_it() -> None:
+    """Row 4: a server cuts a silent socket, whatever keeps the client from reading."""
+    wire = Wire(interval=30.0)
+    wire.machine.pause(102.0)
+    assert wire.machine.deadline() == 130.0
+    beat(wire, 130.0)
+    assert wire.machine.deadline() == 160.0
+    beat(wire, 160.0)
+    wire.machine.resume(170.0)
+    assert wire.machine.deadline() == 180.0
+    assert wire.at(180.0) == ([HeartbeatTimedOut()], [])
+
+
+def test_bytes_that_came_before_a_pause_still_renew_the_time_of_a_heartbeat() -> None:
+    """The beginning of a long message, say: no frame has come of it yet."""
+    wire = Wire(interval=30.0)
+    beat(wire, 130.0)
+    wire.heard = 135.0
+    wire.machine.pause(136.0)
+    wire.at(140.0)
+    wire.machine.resume(146.0)
+    assert wire.at(154.999) == ([], [])
+    assert wire.at(155.0) == ([HeartbeatTimedOut()], [])
+
+
+def test_a_pause_alone_renews_nothing() -> None:
+    wire = Wire(interval=30.0)
+    beat(wire, 130.0)
+    wire.machine.pause(135.0)
+    wire.at(140.0)  # what was received last came before the heartbeat
+    wire.machine.resume(145.0)
+    assert wire.at(149.999) == ([], [])
+    assert wire.at(150.0) == ([HeartbeatTimedOut()], [])
+
+
+def test_a_deadline_that_was_told_is_met_whatever_the_rounding() -> None:
+    """Or a loop that sleeps until then and asks again would never end."""
+    for number in range(1, 200):
+        wire = Wire(interval=300.0, timeout=number / 11)
+        paused_at = 100.0 + number / 7
+        wire.machine.pause(paused_at)
+        wire.machine.resume(paused_at + number / 3)
+        beat(wire, wire.machine.deadline())
+        assert wire.at(wire.machine.deadline())[0] == [HeartbeatTimedOut()]
 
 
 def beat(wire: Wire, at: float) -> str:
@@ -475,6 +533,24 @@ def test_a_heartbeat_is_sent_after_the_interval_and_again_after_its_answer() -> 
     assert wire.machine.last_rtt == 1.5
     assert wire.machine.deadline() == 161.5
     assert beat(wire, 161.5) == "2"
+
+
+def test_a_silent_peer_is_found_out_though_heartbeats_go_out_more_often() -> None:
+    wire = Wire(interval=3.0, timeout=10.0)
+    for now in (103.0, 106.0, 109.0, 112.0):
+        beat(wire, now)
+    assert wire.at(113.0) == ([HeartbeatTimedOut()], [])
+    assert wire.machine.deadline() == math.inf
+
+
+def test_an_answer_may_come_before_it_is_known_that_the_heartbeat_was_written() -> None:
+    wire = Wire(interval=30.0)
+    _, (frame,) = wire.at(130.0)
+    assert wire.at(135.0) == ([], [])  # one at a time, while it waits to be written
+    answer = wire.say(None, frame.ref, "phx_reply", OK, topic="phoenix")
+    assert answer == [HeartbeatAcknowledged(frame.ref, 0.0)]
+    wire.machine.written([frame.ref], wire.now)
+    assert wire.machine.deadline() == 165.0
 
 
 def test_silence_after_a_heartbeat_is_told_once() -> None:
