@@ -641,3 +641,18 @@ async def test_a_crash_during_a_slow_group_restart_is_not_lost() -> None:
         await trio.sleep(5.0)
         assert supervisor.count_children() == (2, 2, 0, 2)
     assert started(diary) == ["a", "b"] * 3
+
+
+@virtual
+async def test_a_start_by_request_says_nothing_and_a_later_crash_does(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """SUP-046."""
+    caplog.set_level(logging.INFO)
+    async with open_supervisor([]) as supervisor:
+        await supervisor.start_child(puppet("a", restart="temporary"))
+        assert records(caplog, logging.INFO) == []
+        supervisor.child("a").cast(crash())
+        await settle()
+        contexts = [getattr(r.report, "context", "crash") for r in records(caplog, logging.INFO)]
+        assert contexts == ["crash", "child_terminated"]

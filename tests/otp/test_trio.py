@@ -3,6 +3,7 @@
 import contextvars
 import signal
 import threading
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -703,6 +704,26 @@ def test_a_thread_that_cannot_be_abandoned_is_waited_for() -> None:
                     assert waits.alive
                     release.set()
                 assert await waits.wait() in {SHUTDOWN, KILLED}
+
+    trio.run(main)
+
+
+def test_a_child_that_blocks_the_thread_costs_time_and_nothing_else() -> None:
+    """TRI-072: on the real clock; no sleep of trio's, the thread itself is busy."""
+
+    def busy(_: Puppet) -> None:
+        until = time.monotonic() + 0.2
+        while time.monotonic() < until:
+            pass
+
+    async def main() -> None:
+        with trio.fail_after(20.0):
+            async with open_supervisor([puppet("a", shutdown=0.05), puppet("b")]) as supervisor:
+                one = pinned(supervisor, "a")
+                one.cast(busy)
+                assert await supervisor.child("b").call(ping) == 1
+                await supervisor.terminate_child("a")
+                assert await one.wait() == SHUTDOWN
 
     trio.run(main)
 
