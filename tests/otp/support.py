@@ -3,7 +3,7 @@
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeAlias
 
 import attrs
@@ -28,6 +28,7 @@ __all__ = [
     "LIMIT",
     "Boom",
     "Diary",
+    "Flaky",
     "Puppet",
     "Role",
     "Watcher",
@@ -35,6 +36,7 @@ __all__ = [
     "end",
     "live_tasks",
     "no_answer",
+    "odd",
     "ping",
     "pinned",
     "puppet",
@@ -45,6 +47,7 @@ __all__ = [
     "started",
     "stopped",
     "virtual",
+    "which",
 ]
 
 P = ParamSpec("P")
@@ -246,6 +249,24 @@ class Watcher(GenServer):
         self.diary.write("down", message.reason)
 
 
+class Flaky:
+    """Starts as its list says; an exhausted list is a success."""
+
+    def __init__(self, *outcomes: Any) -> None:
+        self.outcomes = list(outcomes)
+
+    def __call__(self, _: Puppet) -> Any:
+        outcome = self.outcomes.pop(0) if self.outcomes else None
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+
+def odd(*_: Any) -> Any:
+    """Return what no callback may return."""
+    return "odd"
+
+
 def started(diary: Diary) -> list[str]:
     """Give the names of those that were started, in order."""
     return diary.names("init")
@@ -266,10 +287,6 @@ def records(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> l
     return [record for record in caplog.records if record.levelno >= level]
 
 
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    """Go over the exceptions in *error*, however nested."""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from leaves(inner)
-    else:
-        yield error
+def which(supervisor: SupervisorRef) -> list[tuple[Any, str]]:
+    """Tell the children of *supervisor*, in order, and how they are."""
+    return [(info.id, info.status.value) for info in supervisor.which_children()]
