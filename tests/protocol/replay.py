@@ -37,6 +37,7 @@ SCENARIOS = (
     "binary",
     "broadcasts",
     "channel_ends",
+    "deflate",
     "join_failures",
     "max_channels",
     "presence",
@@ -162,7 +163,14 @@ def records(server: str, scenario: str) -> Iterator[dict[str, Any]]:
 
 
 def payload_of(record: dict[str, Any]) -> bytes | None:
-    """Give the bytes of a frame; ``None`` where the recording has only the beginning of it."""
+    """Give the bytes of a frame; ``None`` where the recording has only the beginning of it.
+
+    A compressed frame that was received is followed by a record of its text; one that was sent
+    has its text in the record.
+    """
+    if record.get("inflated") or (record.get("rsv1") and "text" in record):
+        text: str = record["text"]
+        return text.encode()
     if "text" in record:
         data = record["text"].encode()
     else:
@@ -198,6 +206,8 @@ def replay(server: str, scenario: str) -> list[str]:
                 if data is not None:
                     how = talk.sent(Frame(data, binary=opcode == "binary"))
                 lines.append(f"{name} {how}")
+        elif record["dir"] == "recv" and record.get("rsv1"):
+            continue  # its text is the next record
         elif record["dir"] == "recv" and opcode in {"text", "binary"}:
             data = payload_of(record)
             if data is None:

@@ -253,6 +253,16 @@ def test_v2_ends_without_a_join_ref_count_only_while_joined() -> None:
     assert wire.say(None, None, "phx_close") == [TopicClosed("t", ChannelClosed(), ref)]
 
 
+@pytest.mark.parametrize("event", ["phx_close", "phx_error"])
+def test_the_answer_to_a_join_whose_channel_has_ended_already_is_dropped(event: str) -> None:
+    wire = Wire()
+    ref = wire.join()
+    assert isinstance(wire.say(ref, ref, event)[0], TopicClosed)
+    assert discarded(wire.say(ref, ref, "phx_reply", OK)) == ["stale_reply"]
+    assert wire.machine.deadline() == math.inf
+    assert wire.machine.state("t") is TopicState.CLOSED
+
+
 @pytest.mark.parametrize("by", ["reply", "close", "error"])
 def test_a_leave_is_told_once_whatever_tells_of_it_first(by: str) -> None:
     """Row 27: a leave brings a reply and a phx_close."""
@@ -358,6 +368,17 @@ def test_an_unmatched_topic_with_a_join_ref_is_an_ordinary_error() -> None:
     join_ref = wire.joined()
     ref = wire.push(5.0)
     assert len(wire.say(join_ref, ref, "phx_reply", UNMATCHED)) == 1
+    assert wire.machine.state("t") is TopicState.JOINED
+
+
+def test_an_unmatched_topic_for_a_push_of_an_earlier_join_says_nothing_about_this_one() -> None:
+    wire = Wire()
+    wire.joined()
+    ref = wire.push(write=False)
+    wire.joined()
+    assert wire.say(None, ref, "phx_reply", UNMATCHED) == [
+        ReplyReceived(ref, "t", ChannelReply("error", UNMATCHED["response"]))
+    ]
     assert wire.machine.state("t") is TopicState.JOINED
 
 

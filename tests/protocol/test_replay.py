@@ -22,4 +22,4 @@ def test_a_recorded_conversation_gives_the_events_that_are_written_beside_it(
 
 def test_the_recordings_are_there() -> None:
     assert len(SERVERS) == 4
-    assert len(RECORDED) == 38
+    assert len(RECORDED) == 42
