@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Literal, Unpack, cast
+from types import TracebackType
+from typing import Any, Literal, TypeVar, Unpack, cast
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -26,6 +27,8 @@ from ._tree import Tree, open_trees
 from ._waits import Host, blocked_on, check_task, enclosing, wait_for
 
 __all__ = ["open_server", "open_supervisor"]
+
+R = TypeVar("R", bound=ServerRef)
 
 
 class _Block:
@@ -87,16 +90,19 @@ async def _end(
 ) -> BaseException | None:
     """Stop the root and wait. Gives back a Ctrl-C that comes meanwhile; the second one kills."""
     interrupt: BaseException | None = None
-    process.shut_down(SHUTDOWN, cause)
-    while process.phase is not Phase.DEAD:
-        try:
-            with blocked_on(blocked, process):
-                await wait_for(process.done, timers=process.timers, host=None)
-        except KeyboardInterrupt as error:
-            interrupt = error
-            if block.interrupted:
-                process.kill()
-            block.interrupted = True
+    try:
+        process.shut_down(SHUTDOWN, cause)
+        while process.phase is not Phase.DEAD:
+            try:
+                with blocked_on(blocked, process):
+                    await wait_for(process.done, timers=process.timers, host=None)
+            except KeyboardInterrupt as error:
+                interrupt = error
+                if block.interrupted:
+                    process.kill()
+                block.interrupted = True
+    finally:
+        process.kill()  # it is dead by now, unless a bug of ours is on its way out
     return interrupt
 
 
@@ -156,11 +162,30 @@ async def _open_root(spec: ChildSpec) -> AsyncGenerator[Process]:
         raise failure from failure.__cause__
 
 
-@asynccontextmanager
-async def _open_server(spec: ChildSpec) -> AsyncGenerator[ServerRef]:
-    async with _open_root(spec) as process:
+class _Opening(AbstractAsyncContextManager[R]):
+    """The block of a tree, as its user sees it: it gives the reference to the root.
+
+    A class, since Ctrl-C between the end of ``__aenter__`` and the block would leave the nursery
+    open for ever, and nothing protects the frames of a generator's context manager.
+    """
+
+    def __init__(self, spec: ChildSpec) -> None:
+        self._root = _open_root(spec)
+
+    @enable_ki_protection
+    async def __aenter__(self) -> R:
+        process = await self._root.__aenter__()
         # An ignored start gives None, which is no mistake that a type should make everyone check.
-        yield cast("ServerRef", None if process.ignored else process.make_ref())
+        return cast("R", None if process.ignored else process.make_ref())
+
+    @enable_ki_protection
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        return await self._root.__aexit__(kind, error, traceback)
 
 
 def open_server(
@@ -190,13 +215,7 @@ def open_server(
         raise ChildSpecError(
             f"open_server takes a class of processes or a ChildSpec, not {server!r}"
         )
-    return _open_server(spec)
-
-
-@asynccontextmanager
-async def _open_supervisor(spec: ChildSpec) -> AsyncGenerator[SupervisorRef]:
-    async with _open_root(spec) as process:
-        yield cast("SupervisorRef", None if process.ignored else process.make_ref())
+    return _Opening[ServerRef](spec)
 
 
 def open_supervisor(
@@ -254,4 +273,4 @@ def open_supervisor(
             name=name,
             shutdown=shutdown,
         )
-    return _open_supervisor(spec)
+    return _Opening[SupervisorRef](spec)

@@ -83,14 +83,14 @@ class ServerProcess(Process):
 
     # -- its life
 
-    @disable_ki_protection
     async def serve(self) -> ExitReason:
-        start = await self.make()
+        # Ctrl-C may strike in init, but not between it and the mark: terminate would be left out.
+        start = await call_user(self.make)
         if start is None:
             self.ignored = True
             return NORMAL
         server = self.server
-        result = await server.init(*fit_arguments(server.init, start.args))
+        result = await call_user(server.init, *fit_arguments(server.init, start.args))
         if isinstance(result, Ignore):
             self.ignored = True
             return NORMAL

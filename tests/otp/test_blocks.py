@@ -501,3 +501,15 @@ async def test_orderly_lives_say_nothing(caplog: pytest.LogCaptureFixture) -> No
         await supervisor.terminate_child("a")
         await supervisor.restart_child("a")
     assert records(caplog) == []
+
+
+@virtual
+async def test_a_bug_in_the_stop_itself_is_raised_and_hangs_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise LookupError("a bug")
+
+    with pytest.raises(LookupError, match="a bug"):
+        async with open_supervisor([puppet("a"), puppet("b")]):
+            monkeypatch.setattr("slipstream.otp._shell.Shell.shut_down", broken)

@@ -1,6 +1,9 @@
 """Control-C and its kin: no crash, the end of the tree."""
 
+import os
 import signal
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -132,3 +135,19 @@ def test_a_second_sigint_during_the_ordered_stop_kills() -> None:
         trio.run(main)
     assert "b" in diary.names("says goodbye")
     assert stopped(diary) == ["b"]
+
+
+def test_a_signal_at_any_opcode_ends_the_tree_in_order_and_leaves_it_bare() -> None:
+    """TRI-044: at every eleventh here; the program takes every one with the argument 1."""
+    # Two tracers would be in each other's way.
+    env = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.otp.interrupted", "11"],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) > 1000
