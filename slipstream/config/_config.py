@@ -1,0 +1,317 @@
+"""How a client connects: one frozen, validated value."""
+
+import ssl
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias, cast
+from urllib.parse import parse_qs, urlsplit
+
+import attrs
+
+from slipstream.errors import ConfigError
+from slipstream.interfaces import (
+    JsonCodec,
+    OpenTransport,
+    Provider,
+    ReconnectDecider,
+    RejoinDecider,
+    Serializer,
+)
+
+from ._policies import ReconnectPolicy, RejoinPolicy
+from ._validators import Field, checks_names, has, instance_of, one_of, refuse, seconds, whole
+
+__all__ = ["Config", "Headers", "Params", "check_headers", "safe_uri"]
+
+Params: TypeAlias = Mapping[str, str]
+"""Query parameters of the URI."""
+
+Headers: TypeAlias = Mapping[str, str] | Sequence[tuple[str, str]]
+"""Extra headers of the upgrade request."""
+
+
+def _reconnect_policy(value: Any) -> Any:
+    return ReconnectPolicy(delays=value) if isinstance(value, list | tuple) else value  # pyright: ignore[reportUnknownArgumentType]  # checked by the policy
+
+
+def _rejoin_policy(value: Any) -> Any:
+    return RejoinPolicy(delays=value) if isinstance(value, list | tuple) else value  # pyright: ignore[reportUnknownArgumentType]  # checked by the policy
+
+
+def _check_transport(instance: Any, field: Field, value: Any) -> None:
+    if value is not None and not callable(value):
+        refuse(instance, field, value, "a function that opens a transport, or None")
+
+
+def _check_token(instance: Any, field: Field, value: Any) -> None:
+    if value is None or callable(value) or (isinstance(value, str) and value):
+        return
+    # It may be a secret of another type: only the type is shown.
+    refuse(instance, field, type(value).__name__, "a string, a function that gives one, or None")
+
+
+def _check_uri(instance: "Config", field: Field, value: Any) -> None:
+    accepted = "a URI such as 'ws://host:4000/socket/websocket'"
+    if not isinstance(value, str):
+        refuse(instance, field, value, accepted)
+    shown = safe_uri(value)
+    if not value.isascii() or any(not char.isprintable() or char == " " for char in value):
+        raise ConfigError(
+            f"Config.uri {shown!r} holds a space, a control or a non-ASCII character; "
+            f"accepted is {accepted}, percent-encoded"
+        )
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigError(f"Config.uri {shown!r}: {error}; accepted is {accepted}") from error
+    if parts.scheme not in {"ws", "wss"}:
+        raise ConfigError(
+            f"Config.uri {shown!r} has unknown scheme {parts.scheme!r}; accepted are 'ws' and 'wss'"
+        )
+    if not parts.hostname or port == 0:
+        raise ConfigError(
+            f"Config.uri {shown!r} names no host to connect to; accepted is {accepted}"
+        )
+    if parts.fragment:
+        raise ConfigError(f"Config.uri {shown!r} has a fragment, which a ws: URI may not have")
+
+
+def safe_uri(uri: str) -> str:
+    """Give *uri* without its query and userinfo, where secrets may stand."""
+    head, _, _ = uri.partition("?")
+    scheme, mark, rest = head.partition("://")
+    if not mark:  # no URI with a host, but userinfo may stand in it all the same
+        return head.rpartition("@")[2]
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def _check_static_headers(instance: "Config", field: Field, value: Any) -> None:
+    if not callable(value):
+        check_headers(value)
+
+
+def check_headers(headers: Any) -> tuple[tuple[str, str], ...]:
+    """Give *headers* as pairs.
+
+    Raises:
+        ConfigError: if a name or value could inject something into the request.
+    """
+    given: Any = cast("Any", headers).items() if isinstance(headers, Mapping) else headers
+    try:
+        checked: tuple[tuple[Any, Any], ...] = tuple((name, value) for name, value in given)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            "Config.headers is neither a mapping nor a sequence of (name, value) pairs"
+        ) from None
+    for name, value in checked:
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise ConfigError(f"Config.headers: {name!r} and its value are not both strings")
+        token = name.isascii() and name and all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in name)
+        if not token:
+            raise ConfigError(f"Config.headers: {name!r} is no header name (RFC 9110, 5.1)")
+        # The value may be a secret: it is not shown.
+        if any(ord(c) < 32 or ord(c) > 126 for c in value) or value != value.strip():
+            raise ConfigError(
+                f"Config.headers: the value of {name!r} holds a control or non-ASCII character, "
+                "or outer spaces"
+            )
+    return checked
+
+
+def _check_params(instance: "Config", field: Field, value: Any) -> None:
+    if not callable(value) and not isinstance(value, Mapping):
+        refuse(instance, field, type(value).__name__, "a mapping, or a function that gives one")
+
+
+def _names(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else value  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType]  # any list
+
+
+def _check_subprotocols(instance: "Config", field: Field, value: Any) -> None:
+    accepted = "a list or tuple of subprotocol names (RFC 6455, 4.1)"
+    if not isinstance(value, tuple):
+        refuse(instance, field, value, accepted)
+    for name in value:  # pyright: ignore[reportUnknownVariableType]  # any tuple
+        if not isinstance(name, str) or not name or not name.isascii() or not name.isprintable():
+            refuse(instance, field, value, accepted)
+        if any(char in name for char in ' ,;"()<>@:/[]?={}\\'):
+            refuse(instance, field, value, accepted)
+
+
+@attrs.frozen
+class Config:
+    """Say how a client connects. Frozen and validated; all durations are in seconds.
+
+    *params*, *headers* and *auth_token* are values, or sync or async functions without arguments
+    that are called for every attempt, within *provider_timeout*. Secrets never appear in the repr.
+
+    Args:
+        uri: ``ws:`` or ``wss:``, the whole path (Phoenix sockets end in ``/websocket``).
+        params: query parameters that are added to the URI.
+        headers: extra headers of the upgrade request.
+        auth_token: sent as a subprotocol, as phoenix.js does (Phoenix 1.8 and newer).
+        heartbeat_interval: between heartbeats; ``None`` or 0 sends none.
+        heartbeat_timeout: how long nothing at all may be received after one.
+        connect_timeout: over DNS, TCP, TLS and upgrade together.
+        write_timeout: for each slice of at most 64 KiB.
+        join_timeout: from the moment the join is written.
+        push_timeout: of ``request`` and ``await_reply``, where none is given.
+        leave_timeout: from the moment the leave is written.
+        provider_timeout: for each call of a provider.
+        close_timeout: over the close handshake and the end of TCP.
+        reconnect: a policy, or a list of delays to be taken literally.
+        rejoin: likewise, for topics.
+        connection_restart: the restart type of the connection process.
+        max_restarts: crashes (not losses) of the connection process within *max_seconds*.
+        max_seconds: see *max_restarts*.
+        outbound_bytes: queued for writing before ``push`` waits for room.
+        unjoined_limit: pushes kept with ``when_unjoined="queue"``, over all topics.
+        unjoined_ttl: how long such a push is kept.
+        unjoined_overflow: what happens to the push that finds that queue full.
+        on_undecodable: what a frame that is no Phoenix message brings about.
+        subprotocols: offered beside the ones of *auth_token*.
+        serializer: by default the V2 serializer.
+        json: by default ``msgspec.json``.
+        ssl_context: by default ``ssl.create_default_context()``.
+        max_message_size: bytes; a larger message ends the connection with 1009.
+        inbound_limit: unread messages before *on_overflow* decides.
+        inbound_bytes: their bytes, likewise.
+        on_overflow: stop reading, drop the oldest, or disconnect.
+        max_pause: how long reading may stop before the connection is given up.
+        tcp_keepalive: whether the kernel probes an idle connection.
+        tcp_user_timeout: unacknowledged bytes end the connection after this; where supported.
+        log_payloads: whether payloads may stand in log lines and reports.
+        transport: by default a WebSocket over TCP or TLS.
+
+    Raises:
+        ConfigError: with the field, the value and what is accepted.
+    """
+
+    uri: str = attrs.field(validator=_check_uri, repr=lambda uri: repr(safe_uri(uri)))
+    params: Provider[Params] = attrs.field(
+        factory=dict[str, str], validator=_check_params, repr=False, kw_only=True
+    )
+    headers: Provider[Headers] = attrs.field(
+        default=(), validator=_check_static_headers, repr=False, kw_only=True
+    )
+    auth_token: Provider[str | None] = attrs.field(
+        default=None, validator=_check_token, repr=False, kw_only=True
+    )
+    heartbeat_interval: float | None = attrs.field(
+        default=30.0, validator=seconds(zero=True, none=True), kw_only=True
+    )
+    heartbeat_timeout: float = attrs.field(default=10.0, validator=seconds(), kw_only=True)
+    connect_timeout: float = attrs.field(default=10.0, validator=seconds(), kw_only=True)
+    write_timeout: float = attrs.field(default=10.0, validator=seconds(), kw_only=True)
+    join_timeout: float = attrs.field(default=10.0, validator=seconds(), kw_only=True)
+    push_timeout: float = attrs.field(default=10.0, validator=seconds(), kw_only=True)
+    leave_timeout: float = attrs.field(default=10.0, validator=seconds(), kw_only=True)
+    provider_timeout: float = attrs.field(default=10.0, validator=seconds(), kw_only=True)
+    close_timeout: float = attrs.field(default=3.0, validator=seconds(), kw_only=True)
+    reconnect: ReconnectDecider = attrs.field(
+        factory=ReconnectPolicy,
+        converter=_reconnect_policy,
+        validator=has("verdict", "stable_after"),
+        kw_only=True,
+    )
+    rejoin: RejoinDecider = attrs.field(
+        factory=RejoinPolicy,
+        converter=_rejoin_policy,
+        validator=has("verdict", "stable_after", "max_joins_per_second"),
+        kw_only=True,
+    )
+    connection_restart: Literal["permanent", "transient", "temporary"] = attrs.field(
+        default="permanent", validator=one_of("permanent", "transient", "temporary"), kw_only=True
+    )
+    max_restarts: int = attrs.field(default=3, validator=whole(least=0), kw_only=True)
+    max_seconds: float = attrs.field(default=5.0, validator=seconds(), kw_only=True)
+    outbound_bytes: int = attrs.field(default=1 << 20, validator=whole(least=1), kw_only=True)
+    unjoined_limit: int = attrs.field(default=256, validator=whole(least=0), kw_only=True)
+    unjoined_ttl: float = attrs.field(default=10.0, validator=seconds(forever=True), kw_only=True)
+    unjoined_overflow: Literal["error", "drop_oldest", "block"] = attrs.field(
+        default="error", validator=one_of("error", "drop_oldest", "block"), kw_only=True
+    )
+    on_undecodable: Literal["ignore", "close"] = attrs.field(
+        default="ignore", validator=one_of("ignore", "close"), kw_only=True
+    )
+    subprotocols: Sequence[str] = attrs.field(
+        default=(), converter=_names, validator=_check_subprotocols, kw_only=True
+    )
+    serializer: Serializer | None = attrs.field(
+        default=None, validator=has("vsn", "encode", "decode", none=True), kw_only=True
+    )
+    json: JsonCodec | None = attrs.field(
+        default=None, validator=has("encode", "decode", none=True), repr=False, kw_only=True
+    )
+    ssl_context: ssl.SSLContext | None = attrs.field(
+        default=None, validator=instance_of(ssl.SSLContext, none=True), repr=False, kw_only=True
+    )
+    max_message_size: int = attrs.field(default=16 << 20, validator=whole(least=1), kw_only=True)
+    inbound_limit: int = attrs.field(default=4096, validator=whole(least=1), kw_only=True)
+    inbound_bytes: int = attrs.field(default=16 << 20, validator=whole(least=1), kw_only=True)
+    on_overflow: Literal["pause", "drop_oldest", "disconnect"] = attrs.field(
+        default="pause", validator=one_of("pause", "drop_oldest", "disconnect"), kw_only=True
+    )
+    max_pause: float = attrs.field(default=20.0, validator=seconds(forever=True), kw_only=True)
+    tcp_keepalive: bool = attrs.field(default=True, validator=instance_of(bool), kw_only=True)
+    tcp_user_timeout: float | None = attrs.field(
+        default=None, validator=seconds(none=True), kw_only=True
+    )
+    log_payloads: bool = attrs.field(default=False, validator=instance_of(bool), kw_only=True)
+    transport: OpenTransport | None = attrs.field(
+        default=None, validator=_check_transport, repr=False, kw_only=True
+    )
+
+    def __attrs_post_init__(self) -> None:
+        interval = self.heartbeat_interval
+        if interval and self.heartbeat_timeout > interval:
+            raise ConfigError(
+                f"Config.heartbeat_timeout is {self.heartbeat_timeout!r}; accepted is at most "
+                f"Config.heartbeat_interval, {interval!r}"
+            )
+        stated = parse_qs(urlsplit(self.uri).query).get("vsn", [self.vsn])
+        if any(vsn != self.vsn for vsn in stated):
+            raise ConfigError(
+                f"Config.uri asks for vsn={stated[0]}, but the serializer speaks {self.vsn}; "
+                "leave vsn out of the URI"
+            )
+
+    @property
+    def vsn(self) -> str:
+        """The protocol version that the serializer speaks."""
+        return self.serializer.vsn if self.serializer is not None else "2.0.0"
+
+    @property
+    def refreshable(self) -> bool:
+        """Whether a credential comes from a provider, so that the next attempt may differ."""
+        return callable(self.params) or callable(self.headers) or callable(self.auth_token)
+
+    @classmethod
+    def of(cls, argument: "str | Mapping[str, Any] | Config") -> "Config":
+        """Make a configuration of a URI, of a mapping of options, or of a configuration.
+
+        Raises:
+            ConfigError: if *argument* is none of these, or an option is wrong.
+        """
+        match argument:
+            case Config():
+                return argument
+            case str():
+                return cls(argument)
+            case Mapping():
+                if "uri" not in argument:
+                    raise ConfigError("Config.uri is missing; accepted is a ws: or wss: URI")
+                options: dict[Any, Any] = dict(argument)
+                for name in options:
+                    if not isinstance(name, str):
+                        raise ConfigError(f"Config has no option {name!r}; accepted are names")
+                return cls(**options)
+            case _:
+                raise ConfigError(  # pyright: ignore[reportUnreachable]  # whatever a caller gives
+                    f"a configuration was expected, not {argument!r}; accepted is a URI, a mapping "
+                    "of options, or a Config"
+                )
+
+
+checks_names(Config)
