@@ -51,6 +51,8 @@ URI = "ws://host.test:4000/socket/websocket"
         ("ws://host/café", "non-ASCII"),
         ("ws://host/x#top", "a fragment"),
         ("ws://host/x?vsn=1.0.0", "asks for vsn=1.0.0, but the serializer speaks 2.0.0"),
+        ("ws://host/x?vsn=", "asks for vsn=, but the serializer speaks 2.0.0"),
+        ("ws://host/x?vsn=2.0.0&vsn=3", "asks for vsn=3, but the serializer speaks 2.0.0"),
         (7, "Config.uri is 7"),
         (None, "Config.uri is None"),
     ],
@@ -110,6 +112,11 @@ def test_a_wrong_duration_is_refused_by_name_and_value(name: str, value: Any) ->
             "at most Config.heartbeat_interval, 5.0",
         ),
         ({"tcp_user_timeout": 0}, "or None"),
+        ({"tcp_user_timeout": 3e6}, "at most 2,000,000"),
+        ({"params": {"vsn": "1.0.0"}}, "Config.params asks for vsn=1.0.0"),
+        ({"params": {"a": "\ud800"}}, "Config.params: 'a' or its value holds a lone surrogate"),
+        ({"auth_token": "\ud800"}, "Config.auth_token holds a lone surrogate"),
+        ({"headers": {"Host": "h"}}, "'Host' is set by the upgrade itself"),
         ({"params": 7}, "Config.params is 'int'"),
         ({"headers": 7}, "neither a mapping nor"),
         ({"headers": {"a b": "c"}}, "'a b' is no header name"),
@@ -128,6 +135,25 @@ def test_a_wrong_option_is_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Config(URI, **options)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("policy", [ReconnectPolicy, RejoinPolicy])
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ({"delays": 3}, "one or more numbers"),
+        ({"delays": math.nan}, "one or more numbers"),
+        ({"uniform": 3}, "a function"),
+        ({"is_final": 3}, "a function"),
+        ({"after_close": "yes"}, "of type bool"),
+    ],
+)
+def test_a_wrong_option_of_a_policy_is_refused(policy: Any, option: Any, says: str) -> None:
+    (name,) = option
+    if name not in [field.name for field in attrs.fields(policy)]:
+        says = "has no option"
+    with pytest.raises(ConfigError, match=says):
+        policy(**option)
 
 
 def test_the_value_of_a_header_is_never_shown() -> None:
@@ -199,7 +225,15 @@ STEADY = ReconnectPolicy(uniform=lambda low, high: high)
         (failed(500), 0, False, Retry(1.0)),
         (failed(429), 0, False, Retry(1.0)),
         (failed(503, retry_after="7"), 0, False, Retry(7.0)),
-        (failed(503, retry_after="nonsense"), 0, False, Retry(1.0)),
+        *[
+            (failed(503, retry_after=value), 0, False, Retry(1.0))
+            for value in (
+                "nonsense",
+                "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+                "Mon, 99999999999999999999 Jan 2027 00:00:00 GMT",
+                "Mon, 01 Jan 2027 00:00:00 +99999999999999",
+            )
+        ],
         (failed(503, retry_after="999999999"), 0, False, Retry(3600.0)),
         (ConnectFailed(ConfigError("x")), 0, False, Fatal),
     ],

@@ -2,13 +2,20 @@
 
 from collections import OrderedDict
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import attrs
 import trio
 
 from slipstream.connection import Phase, Waiter
-from slipstream.errors import DisconnectedError, LinkError, NotJoinedError, TopicClosedError
+from slipstream.errors import (
+    ConfigError,
+    DisconnectedError,
+    EncodeError,
+    LinkError,
+    NotJoinedError,
+    TopicClosedError,
+)
 from slipstream.interfaces import Message, Payload
 from slipstream.otp import wait_event
 from slipstream.protocol import PushFailed, PushMessage, TopicState, V2Serializer
@@ -19,6 +26,9 @@ from ._topics import Alarm, Host, Topics, TopicStatus
 __all__ = ["Pushes", "WhenUnjoined"]
 
 WhenUnjoined: TypeAlias = Literal["fail", "queue", "raise"]
+
+RESERVED = frozenset({"phx_join", "phx_leave", "phx_close", "phx_error", "phx_reply"})
+"""Events that are the protocol's own (phoenix.js, CHANNEL_EVENTS)."""
 """What becomes of a push whose topic is known, but not joined just now."""
 
 
@@ -62,6 +72,7 @@ class Pushes:
 
         Waits for room in the outbox only; a checkpoint in any case. Safe to cancel.
         """
+        _check(topic, event, when_unjoined)
         link = self._host.link
         while True:
             known = self._topics.get(topic)
@@ -207,3 +218,19 @@ class Pushes:
             waiter.fail(self._error(topic))
         else:
             self._host.post(PushFailed(ref, topic, reason))
+
+
+def _check(topic: Any, event: Any, when_unjoined: Any) -> None:
+    for field, value in (("topic", topic), ("event", event)):
+        if not isinstance(value, str):
+            raise EncodeError(f"{field} is {value!r}; accepted is a string", field=field)
+    if event in RESERVED:
+        raise EncodeError(
+            f"event is {event!r}, which is the protocol's own; accepted are other names, and "
+            "socket.join and socket.leave",
+            field="event",
+        )
+    if when_unjoined not in {"fail", "queue", "raise"}:
+        raise ConfigError(
+            f"when_unjoined is {when_unjoined!r}; accepted are 'fail', 'queue' and 'raise'"
+        )

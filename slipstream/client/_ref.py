@@ -7,11 +7,12 @@ import attrs
 import trio
 
 from slipstream.connection import Phase
-from slipstream.errors import AwaitTimeoutError, LinkError, ServerGoneError
+from slipstream.errors import AwaitTimeoutError, CallingSelfError, LinkError, ServerGoneError
 from slipstream.otp import ServerRef, SupervisorRef, process_of, wait_event
 from slipstream.reasons import NOPROC
 
 from ._health import Health
+from .awaiting import check_seconds
 
 if TYPE_CHECKING:  # a cycle by nature: the server names its ref's class
     from ._server import ClientServer
@@ -49,8 +50,18 @@ class ClientRef(ServerRef):
 
         Raises:
             AwaitTimeoutError: after *timeout* seconds; without one there is no limit.
+            CallingSelfError: from a callback of the client itself, where ``socket.await_connect``
+                serves.
+            ConfigError: if *timeout* is no duration.
             ServerGoneError: if there is no such client any more.
+            WrongTaskError: from another thread than trio's.
         """
+        check_seconds("timeout", timeout)
+        server = self._server()
+        if server is not None:
+            server.check_thread()
+            if server.runs_here():
+                raise CallingSelfError(f"{self} cannot wait for itself: use socket.await_connect")
         deadline = math.inf if timeout is None else trio.current_time() + timeout
         await trio.lowlevel.checkpoint()
         while True:
@@ -73,10 +84,12 @@ class ClientRef(ServerRef):
 
         Raises:
             ServerGoneError: if the client does not run just now.
+            WrongTaskError: from another thread than trio's.
         """
         server = self._server()
         if server is None:
             raise ServerGoneError(self, NOPROC)
+        server.check_thread()
         return server.health()
 
     @property

@@ -63,6 +63,7 @@ from ._pushes import Pushes
 from ._ref import ClientRef, Raised
 from ._socket import Socket
 from ._topics import Alarm, Topic, Topics, TopicStatus
+from .awaiting import check_seconds
 
 if TYPE_CHECKING:  # a cycle by nature: a client class starts servers, a server drives a client
     from ._client import SlipstreamClient
@@ -239,13 +240,17 @@ class ClientServer(GenServer, restart="permanent"):
                 "trio.from_thread"
             )
 
+    def runs_here(self) -> bool:
+        """Tell whether this is the task that runs the callbacks."""
+        return trio.lowlevel.current_task() is self._process.task
+
     def check_owner(self, what: str) -> None:
         """Refuse an await from any other task than the client's own.
 
         Raises:
             WrongTaskError: in any other task.
         """
-        if trio.lowlevel.current_task() is not self._process.task:
+        if not self.runs_here():
             raise WrongTaskError(
                 f"{what} belongs to the task that runs the callbacks of {self.ref}; elsewhere use "
                 "request, or a call to the client"
@@ -273,6 +278,7 @@ class ClientServer(GenServer, restart="permanent"):
 
         *check* is asked at each change what ends the wait. Always a checkpoint. Safe to cancel.
         """
+        check_seconds("timeout", timeout)
         inbox = self.link.inbox
         deadline = math.inf if timeout is None else trio.current_time() + timeout
         inbox.start_awaiting()

@@ -1,5 +1,6 @@
 """The socket: a client's handle on its link, one an incarnation, always current."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,7 +29,7 @@ class Socket:
     """A client's handle on its link.
 
     Plain methods never block: they note what is wanted, and it is done as soon as it can be.
-    Async ones are safe to cancel. All of them raise ``ServerGoneError`` once the client's process
+    Async ones are safe to cancel. All these actions raise ``ServerGoneError`` once the client's process
     has ended, and ``WrongTaskError`` in a foreign thread.
 
     Attributes:
@@ -74,7 +75,8 @@ class Socket:
         return None if status is None else str(status)
 
     def health(self) -> Health:
-        """Take a snapshot of how the link is doing."""
+        """Take a snapshot of how the link is doing; also of a client that has ended."""
+        self._server.check_thread()
         return self._server.health()
 
     def _status(self, name: str) -> TopicStatus | None:
@@ -110,11 +112,9 @@ class Socket:
         server = self._live()
         if server.link.config is None:
             raise ConfigError("there is no configuration to reconnect with: call socket.connect")
-        given: Any = after
-        if given is not None and not (isinstance(given, int | float) and given >= 0):
-            raise ConfigError(
-                f"after is {after!r}; accepted is a number of seconds from 0, or None"
-            )
+        awaiting.check_seconds("after", after)
+        if after == math.inf:
+            raise ConfigError("after is inf, which is never: call socket.disconnect instead")
         server.link.reconnect(after)
 
     def disconnect(self) -> None:

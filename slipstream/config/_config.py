@@ -3,7 +3,7 @@
 import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, cast
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import attrs
 
@@ -20,7 +20,15 @@ from slipstream.interfaces import (
 from ._policies import ReconnectPolicy, RejoinPolicy
 from ._validators import Field, checks_names, has, instance_of, one_of, refuse, seconds, whole
 
-__all__ = ["Config", "Headers", "Params", "check_headers", "safe_uri"]
+__all__ = [
+    "Config",
+    "Headers",
+    "Params",
+    "check_headers",
+    "check_params",
+    "check_token",
+    "safe_uri",
+]
 
 Params: TypeAlias = Mapping[str, str]
 """Query parameters of the URI."""
@@ -42,10 +50,29 @@ def _check_transport(instance: Any, field: Field, value: Any) -> None:
         refuse(instance, field, value, "a function that opens a transport, or None")
 
 
+def check_token(token: Any) -> bytes:
+    """Give *token* as bytes.
+
+    Raises:
+        ConfigError: if it is no text.
+    """
+    if isinstance(token, str) and token:
+        try:
+            return token.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                "Config.auth_token holds a lone surrogate, which has no encoding; accepted is text"
+            ) from None
+    raise ConfigError(f"Config.auth_token gave a {type(token).__name__}; accepted is a string")
+
+
 def _check_token(instance: Any, field: Field, value: Any) -> None:
-    if value is None or callable(value) or (isinstance(value, str) and value):
+    if value is None or callable(value):
         return
-    # It may be a secret of another type: only the type is shown.
+    if isinstance(value, str) and value:
+        check_token(value)
+        return
+    # It may be a secret: only the type is shown.
     refuse(instance, field, type(value).__name__, "a string, a function that gives one, or None")
 
 
@@ -86,6 +113,22 @@ def safe_uri(uri: str) -> str:
     return f"{scheme}{mark}{authority.rpartition('@')[2]}{slash}{path}"
 
 
+_OWN_HEADERS = frozenset(
+    [
+        "host",
+        "connection",
+        "upgrade",
+        "content-length",
+        "transfer-encoding",
+        "sec-websocket-key",
+        "sec-websocket-version",
+        "sec-websocket-extensions",
+        "sec-websocket-accept",
+    ]
+)
+"""What the upgrade sets itself (RFC 6455, 4.1), or what would give its request a body."""
+
+
 def _check_static_headers(instance: "Config", field: Field, value: Any) -> None:
     if not callable(value):
         check_headers(value)
@@ -107,6 +150,10 @@ def check_headers(headers: Any) -> tuple[tuple[str, str], ...]:
     for name, value in checked:
         if not isinstance(name, str) or not isinstance(value, str):
             raise ConfigError(f"Config.headers: {name!r} and its value are not both strings")
+        if name.lower() in _OWN_HEADERS:
+            raise ConfigError(
+                f"Config.headers: {name!r} is set by the upgrade itself; accepted are others"
+            )
         token = name.isascii() and name and all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in name)
         if not token:
             raise ConfigError(f"Config.headers: {name!r} is no header name (RFC 9110, 5.1)")
@@ -122,6 +169,28 @@ def check_headers(headers: Any) -> tuple[tuple[str, str], ...]:
 def _check_params(instance: "Config", field: Field, value: Any) -> None:
     if not callable(value) and not isinstance(value, Mapping):
         refuse(instance, field, type(value).__name__, "a mapping, or a function that gives one")
+
+
+def check_params(config: "Config", params: Any) -> dict[Any, Any]:
+    """Give *params* as a dict, if they can stand in the query of *config*.
+
+    Raises:
+        ConfigError: if they are no mapping, hold what no URI can, or another vsn.
+    """
+    if not isinstance(params, Mapping):
+        raise ConfigError(f"Config.params gave a {type(params).__name__}; accepted is a mapping")
+    pairs: dict[Any, Any] = {**params}
+    config.check_vsn("params", pairs.get("vsn", config.vsn))
+    for name, value in pairs.items():
+        try:
+            urlencode({name: value})
+        except UnicodeEncodeError:
+            # The value may be a secret: it is not shown.
+            raise ConfigError(
+                f"Config.params: {name!r} or its value holds a lone surrogate, which has no "
+                "encoding; accepted is text"
+            ) from None
+    return pairs
 
 
 def _names(value: Any) -> Any:
@@ -256,7 +325,10 @@ class Config:
     max_pause: float = attrs.field(default=20.0, validator=seconds(forever=True), kw_only=True)
     tcp_keepalive: bool = attrs.field(default=True, validator=instance_of(bool), kw_only=True)
     tcp_user_timeout: float | None = attrs.field(
-        default=None, validator=seconds(none=True), kw_only=True
+        # The kernel takes its milliseconds as a C int.
+        default=None,
+        validator=seconds(none=True, most=2_000_000),
+        kw_only=True,
     )
     log_payloads: bool = attrs.field(default=False, validator=instance_of(bool), kw_only=True)
     transport: OpenTransport | None = attrs.field(
@@ -270,11 +342,21 @@ class Config:
                 f"Config.heartbeat_timeout is {self.heartbeat_timeout!r}; accepted is at most "
                 f"Config.heartbeat_interval, {interval!r}"
             )
-        stated = parse_qs(urlsplit(self.uri).query).get("vsn", [self.vsn])
-        if any(vsn != self.vsn for vsn in stated):
+        for vsn in parse_qs(urlsplit(self.uri).query, keep_blank_values=True).get("vsn", []):
+            self.check_vsn("uri", vsn)
+        if not callable(self.params):
+            check_params(self, self.params)
+
+    def check_vsn(self, field: str, vsn: Any) -> None:
+        """Refuse the *vsn* that *field* asks for, if the serializer speaks another.
+
+        Raises:
+            ConfigError: if it does.
+        """
+        if vsn != self.vsn:
             raise ConfigError(
-                f"Config.uri asks for vsn={stated[0]}, but the serializer speaks {self.vsn}; "
-                "leave vsn out of the URI"
+                f"Config.{field} asks for vsn={vsn}, but the serializer speaks {self.vsn}; "
+                "leave vsn out of it"
             )
 
     @property

@@ -26,7 +26,7 @@ from slipstream.reasons import (
     TransportFailed,
 )
 
-from ._validators import Field, checks_names, refuse, seconds, whole
+from ._validators import Field, checks_names, function, instance_of, refuse, seconds, whole
 
 __all__ = ["ReconnectPolicy", "RejoinPolicy"]
 
@@ -35,12 +35,12 @@ FATAL_CLOSE_CODES = frozenset({1003, 1007, 1008, 1009, 1010})
 
 
 def _delays(instance: Any, field: Field, value: Any) -> None:
+    accepted = "a sequence of one or more numbers of seconds from 0, or None"
     if value is None:
         return
-    accepted = "a sequence of one or more numbers of seconds from 0, or None"
-    if not value:
+    if not isinstance(value, tuple) or not value:
         refuse(instance, field, value, accepted)
-    for delay in value:
+    for delay in value:  # pyright: ignore[reportUnknownVariableType]  # any tuple
         number = isinstance(delay, int | float) and not isinstance(delay, bool)
         if not number or not 0 <= delay < math.inf:
             refuse(instance, field, value, accepted)
@@ -62,7 +62,9 @@ class _BackOff:
     )
     stable_after: float = attrs.field(default=30.0, validator=seconds(zero=True))
     max_attempts: int | None = attrs.field(default=None, validator=whole(least=0, none=True))
-    uniform: Callable[[float, float], float] = attrs.field(default=random.uniform, repr=False)
+    uniform: Callable[[float, float], float] = attrs.field(
+        default=random.uniform, validator=function("(low, high) -> number"), repr=False
+    )
 
     def delay(self, attempt: int, *, maximum: float | None = None) -> float:
         """Draw the delay in seconds that follows *attempt* (0 for the first) failures in a row."""
@@ -135,7 +137,7 @@ def _retry_after(headers: tuple[tuple[str, str], ...]) -> float:
         return min(float(value), 3600.0)
     try:
         moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):  # whatever a server writes
         return 0.0
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
@@ -159,8 +161,10 @@ class RejoinPolicy(_BackOff):
     orderly way. *max_joins_per_second* spreads joins out.
     """
 
-    is_final: Callable[[Any], bool] = attrs.field(default=_is_final, repr=False)
-    after_close: bool = False
+    is_final: Callable[[Any], bool] = attrs.field(
+        default=_is_final, validator=function("(response) -> bool"), repr=False
+    )
+    after_close: bool = attrs.field(default=False, validator=instance_of(bool))
     max_joins_per_second: float | None = attrs.field(default=None, validator=seconds(none=True))
 
     def verdict(self, topic: str, reason: TopicCloseReason, attempt: int, /) -> Verdict:

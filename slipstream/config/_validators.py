@@ -9,16 +9,27 @@ import attrs
 
 from slipstream.errors import ConfigError
 
-__all__ = ["Field", "checks_names", "has", "instance_of", "one_of", "refuse", "seconds", "whole"]
+__all__ = [
+    "Field",
+    "checks_names",
+    "function",
+    "has",
+    "instance_of",
+    "one_of",
+    "refuse",
+    "seconds",
+    "whole",
+]
 
 Field: TypeAlias = "attrs.Attribute[Any]"
 
 
 def seconds(
-    *, zero: bool = False, forever: bool = False, none: bool = False
+    *, zero: bool = False, forever: bool = False, none: bool = False, most: float = math.inf
 ) -> Callable[[Any, Field, Any], None]:
     accepted = "a number of seconds " + ("from 0" if zero else "above 0")
     accepted += ", math.inf included" if forever else ""
+    accepted += f" and at most {most:,}" if most < math.inf else ""
     accepted += ", or None" if none else ""
 
     def check(instance: Any, field: Field, value: Any) -> None:
@@ -28,7 +39,7 @@ def seconds(
             refuse(instance, field, value, accepted)
         if math.isnan(value) or value < 0 or (value == 0 and not zero):
             refuse(instance, field, value, accepted)
-        if math.isinf(value) and not forever:
+        if (math.isinf(value) and not forever) or value > most:
             refuse(instance, field, value, accepted)
 
     return check
@@ -91,5 +102,13 @@ def instance_of(kind: type[Any], *, none: bool = False) -> Callable[[Any, Field,
         if not isinstance(value, kind) and not (value is None and none):
             accepted = f"a value of type {kind.__name__}" + (", or None" if none else "")
             refuse(instance, field, value, accepted)
+
+    return check
+
+
+def function(shape: str) -> Callable[[Any, Field, Any], None]:
+    def check(instance: Any, field: Field, value: Any) -> None:
+        if not callable(value):
+            refuse(instance, field, value, f"a function {shape}")
 
     return check

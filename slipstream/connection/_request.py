@@ -2,13 +2,12 @@
 
 import base64
 import inspect
-from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 import trio
 
-from slipstream.config import Config, check_headers
+from slipstream.config import Config, check_headers, check_params, check_token
 from slipstream.errors import ConfigError, ConnectError
 from slipstream.interfaces import ConnectRequest
 
@@ -79,11 +78,9 @@ async def build_request(config: Config) -> ConnectRequest:
 
 
 def _complete_uri(config: Config, params: Any) -> str:
-    if not isinstance(params, Mapping):
-        raise ConfigError(f"Config.params gave a {type(params).__name__}; accepted is a mapping")
     parts = urlsplit(config.uri)
-    pairs: dict[Any, Any] = {**params, "vsn": config.vsn}
-    if "vsn=" in parts.query:
+    pairs = {**check_params(config, params), "vsn": config.vsn}
+    if "vsn" in parse_qs(parts.query, keep_blank_values=True):
         del pairs["vsn"]  # it stands there already, and has been checked
     query = "&".join(filter(None, [parts.query, urlencode(pairs)]))
     return urlunsplit(parts._replace(path=parts.path or "/", query=query))
@@ -92,7 +89,5 @@ def _complete_uri(config: Config, params: Any) -> str:
 def _token_protocols(token: Any) -> tuple[str, ...]:
     if token is None:
         return ()
-    if not isinstance(token, str) or not token:
-        raise ConfigError(f"Config.auth_token gave a {type(token).__name__}; accepted is a string")
-    encoded = base64.b64encode(token.encode()).decode().rstrip("=")
+    encoded = base64.b64encode(check_token(token)).decode().rstrip("=")
     return ("phoenix", _TOKEN_PREFIX + encoded)

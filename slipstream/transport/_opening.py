@@ -117,7 +117,10 @@ async def open_stream(
     addresses = [(family, kind, number, where) for family, kind, number, _, where in found]
     stream = trio.SocketStream(await _connect(addresses, attempt))
     try:
-        _set_options(stream, request)
+        try:
+            _set_options(stream, request)
+        except OSError as error:
+            raise attempt.error(f"a socket option was refused: {error}") from error
         if not target.secure:
             return stream
         attempt.step = "tls"

@@ -1,6 +1,8 @@
 """Wrong use: an error of our own, at once, that says what was given and what is accepted."""
 
+import math
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from slipstream import (
     ChildSpecError,
     ConfigError,
     Crashed,
+    EncodeError,
     GenServer,
     SlipstreamClient,
     WrongTaskError,
@@ -128,8 +131,12 @@ def test_a_client_that_calls_itself_is_told_at_once() -> None:
             async def call_self(client: Any, socket: Any) -> None:
                 await client.ref.call("x")
 
-            with pytest.raises(CallingSelfError):
-                await h.inside(call_self)
+            async def wait_for_self(client: Any, socket: Any) -> None:
+                await client.ref.wait_connected()
+
+            for wrong in (call_self, wait_for_self):
+                with pytest.raises(CallingSelfError):
+                    await h.inside(wrong)
 
     virtual(scenario)
 
@@ -138,25 +145,30 @@ def test_a_foreign_thread_is_refused() -> None:
     async def scenario() -> None:
         async with harness() as h:
             caught: list[BaseException] = []
-            actions = ((h.socket.join, "t"), (h.ref.send, "x"))
+            actions: list[tuple[Any, ...]] = [
+                (h.socket.join, "t"),
+                (h.ref.send, "x"),
+                (h.socket.health,),
+                (h.ref.health,),
+            ]
 
             def act() -> None:
-                for action, argument in actions:
+                for action, *arguments in actions:
                     try:
-                        action(argument)
+                        action(*arguments)
                     except WrongTaskError as error:
                         caught.append(error)
 
             thread = threading.Thread(target=act)
             thread.start()
             thread.join()
-            assert len(caught) == 2
+            assert len(caught) == len(actions)
             assert h.socket.topics == {}
 
     virtual(scenario)
 
 
-@pytest.mark.parametrize("after", [-1, "soon", float("nan")])
+@pytest.mark.parametrize("after", [-1, "soon", float("nan"), True, math.inf])
 def test_a_wrong_delay_is_refused(after: Any) -> None:
     async def scenario() -> None:
         async with harness() as h:
@@ -167,6 +179,63 @@ def test_a_wrong_delay_is_refused(after: Any) -> None:
                     h.socket.join(topic)
             with pytest.raises(ConfigError, match="topic is"):
                 h.socket.join(7)  # type: ignore[arg-type]  # the point
+
+    virtual(scenario)
+
+
+@pytest.mark.parametrize("timeout", [-1, "5", [], float("nan"), True])
+def test_a_wrong_timeout_is_refused_wherever_one_is_taken(timeout: Any) -> None:
+    async def scenario() -> None:
+        async with harness() as h:
+            await h.joined()
+            with pytest.raises(ConfigError, match="timeout is"):
+                await h.ref.wait_connected(timeout)
+            with pytest.raises(ConfigError, match="timeout is"):
+                await h.socket.push("t", "e", timeout=timeout)
+            with pytest.raises(ConfigError, match="timeout is"):
+                await h.socket.request("t", "e", timeout=timeout)
+
+            async def wait(client: Any, socket: Any) -> int:
+                socket.leave("t")
+                waits = (
+                    partial(socket.await_connect, timeout),
+                    partial(socket.await_disconnect, timeout),
+                    partial(socket.await_message, timeout=timeout),
+                    partial(socket.await_reply, "1", timeout),
+                    partial(socket.await_join, "t", timeout),
+                    partial(socket.await_leave, "t", timeout),
+                )
+                for one in waits:
+                    with pytest.raises(ConfigError, match="timeout is"):
+                        await one()
+                return len(waits)
+
+            assert await h.inside(wait) == 6
+
+    virtual(scenario)
+
+
+@pytest.mark.parametrize(
+    ("topic", "event", "when_unjoined", "says"),
+    [
+        ("t", "phx_join", "fail", "event is 'phx_join', which is the protocol's own"),
+        ("t", "phx_leave", "queue", "event is 'phx_leave', which is the protocol's own"),
+        ("t", 7, "fail", "event is 7; accepted is a string"),
+        ([], "e", "fail", r"topic is \[\]; accepted is a string"),
+        ("t", "e", "queu", "when_unjoined is 'queu'; accepted are 'fail', 'queue' and 'raise'"),
+    ],
+)
+def test_a_wrong_push_is_refused_and_changes_nothing(
+    topic: Any, event: Any, when_unjoined: Any, says: str
+) -> None:
+    async def scenario() -> None:
+        async with harness() as h:
+            await h.joined()
+            for action in (h.socket.push, h.socket.request):
+                with pytest.raises((ConfigError, EncodeError), match=says):
+                    await action(topic, event, when_unjoined=when_unjoined)
+            assert h.socket.joined("t")
+            assert h.ref.health().queued_pushes == 0
 
     virtual(scenario)
 

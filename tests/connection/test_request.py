@@ -62,7 +62,8 @@ def test_the_request_holds_everything() -> None:
         ("ws://h", {}, "ws://h/?vsn=2.0.0"),
         ("ws://h/x?vsn=2.0.0", {}, "ws://h/x?vsn=2.0.0"),
         ("ws://h/x", {"serializer": V1Serializer()}, "ws://h/x?vsn=1.0.0"),
-        ("ws://h/x", {"params": {"vsn": "9"}}, "ws://h/x?vsn=2.0.0"),
+        ("ws://h/x?app_vsn=7", {}, "ws://h/x?app_vsn=7&vsn=2.0.0"),
+        ("ws://h/x", {"params": {"vsn": "2.0.0"}}, "ws://h/x?vsn=2.0.0"),
     ],
 )
 def test_vsn_is_always_stated_once(uri: str, options: dict[str, Any], complete: str) -> None:
