@@ -18,4 +18,6 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(1)
+    except KeyboardInterrupt:  # while its packages are read, which takes a moment
+        sys.exit(130)
     sys.exit(run_app())

@@ -71,6 +71,8 @@ def listen(uri: str, topic: str, params: str, event: str | None, as_json: bool) 
         join_params: Any = json.loads(params, parse_constant=_refuse_constant)
     except ValueError as error:
         raise click.BadParameter(f"{params!r} is no JSON: {error}", param_hint="--params") from None
+    except RecursionError:
+        raise click.BadParameter("it is nested too deeply", param_hint="--params") from None
     if not topic:
         raise click.BadParameter("it is empty", param_hint="TOPIC")
     try:

@@ -1,5 +1,6 @@
 """``slipstream demo``: a supervised client loses everything, and gets it back."""
 
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -135,7 +136,8 @@ def run_demo(console: Console) -> int:
         console.print("Interrupted.")
         code = 130
     except* (SlipstreamError, OSError) as group:
-        console.print(f"The demo failed: {_innermost(group)}", markup=False, soft_wrap=True)
+        # Not on the console, which may be what failed.
+        print(f"The demo failed: {_innermost(group)}", file=sys.stderr)
     return code
 
 

@@ -1,12 +1,11 @@
 """``slipstream listen``: a client that prints what it hears."""
 
 import base64
-import io
 import json
 import os
 import signal
 import sys
-from typing import Any, cast
+from typing import Any, TextIO
 
 import attrs
 import trio
@@ -14,6 +13,7 @@ import trio
 from slipstream.client import SlipstreamClient, Socket
 from slipstream.config import Config
 from slipstream.errors import (
+    CallTimeoutError,
     ConfigError,
     LinkError,
     LocalProtocolError,
@@ -21,7 +21,7 @@ from slipstream.errors import (
     StartError,
 )
 from slipstream.interfaces import Fatal
-from slipstream.otp import Caller, ServerRef, Stop, open_supervisor
+from slipstream.otp import Caller, Stop, open_supervisor
 from slipstream.reasons import (
     NORMAL,
     ChannelClosed,
@@ -43,6 +43,7 @@ from slipstream.reasons import (
 __all__ = ["Listening", "run_listen"]
 
 _INTERRUPTED = 130
+_PATIENCE = 5.0  # with a request to quit, while a reader of ours pauses
 
 
 @attrs.frozen
@@ -56,8 +57,8 @@ class Listening:
     as_json: bool = attrs.field(kw_only=True)
 
 
-class _Listener(SlipstreamClient, restart="temporary", id="listener"):
-    """Joins one topic and prints its messages."""
+class _Listener(SlipstreamClient, restart="temporary", id="listener", interrupt_after=0.0):
+    """Joins one topic and prints its messages. A stop does not wait for a reader that pauses."""
 
     async def init(self, argument: Listening, socket: Socket, /) -> None:
         """Connect, and ask for the topic."""
@@ -67,7 +68,7 @@ class _Listener(SlipstreamClient, restart="temporary", id="listener"):
 
     async def handle_join(self, topic: str, response: Any, socket: Socket, /) -> None:
         """Say that it is joined."""
-        self._say(f"joined {topic}")
+        await self._say(f"joined {topic}")
 
     async def handle_message(self, topic: str, event: str, payload: Any, socket: Socket, /) -> None:
         """Print a message."""
@@ -82,7 +83,7 @@ class _Listener(SlipstreamClient, restart="temporary", id="listener"):
         else:
             text = repr(payload) if isinstance(payload, bytes) else _in_json(payload)
             line = f"{topic} {_printable(event)} {text}"
-        print(line, flush=True)
+        await _write(sys.stdout, line)
 
     async def handle_disconnect(self, reason: DisconnectReason, socket: Socket, /) -> Stop | None:
         """Say that the connection is gone; end where it is gone for good."""
@@ -90,7 +91,7 @@ class _Listener(SlipstreamClient, restart="temporary", id="listener"):
         # The policy, asked once more: whether it gives up does not depend on the attempt.
         if isinstance(self._listening.config.reconnect.verdict(reason, 0), Fatal):
             return Stop(Shutdown(why))
-        self._say(f"{why}; trying again")
+        await self._say(f"{why}; trying again")
         return None
 
     async def handle_topic_close(
@@ -100,7 +101,7 @@ class _Listener(SlipstreamClient, restart="temporary", id="listener"):
         why = _why_closed(topic, reason)
         if socket.join_status(topic) == "closed":
             return Stop(Shutdown(why))
-        self._say(f"{why}; trying again")
+        await self._say(f"{why}; trying again")
         return None
 
     async def handle_call(self, request: Any, caller: Caller, socket: Socket, /) -> Stop:
@@ -110,17 +111,32 @@ class _Listener(SlipstreamClient, restart="temporary", id="listener"):
                 socket.leave(self._listening.topic)
                 await socket.await_leave(self._listening.topic, 2.0)
         except LinkError:
-            self._say("the server did not confirm the leave")
+            await self._say("the server did not confirm the leave")
         return Stop(NORMAL, reply=None)
 
-    def _say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+    async def _say(self, text: str) -> None:
+        await _write(sys.stderr, text)
+
+
+async def _write(file: TextIO, line: str) -> None:
+    """Write *line*, in a thread: a reader may pause, and Ctrl-C and heartbeats go on.
+
+    Cancelled, it leaves the thread behind, and maybe half a line.
+    """
+    data = f"{line}\n".encode(file.encoding, "backslashreplace")
+
+    def write() -> None:
+        # Not through the file's buffer: a thread left behind would keep its lock, which the end of
+        # the interpreter needs.
+        rest = data
+        while rest:
+            rest = rest[os.write(file.fileno(), rest) :]
+
+    await trio.to_thread.run_sync(write, abandon_on_cancel=True)
 
 
 def run_listen(listening: Listening) -> int:
     """Listen until interrupted or refused for good; give the exit code."""
-    if isinstance(out := cast("object", sys.stdout), io.TextIOWrapper):
-        out.reconfigure(errors="backslashreplace")  # a terminal may know fewer characters
     return trio.run(_listen, listening)
 
 
@@ -138,10 +154,20 @@ async def _listen(listening: Listening) -> int:
                         async for _ in signals:
                             count += 1
                             if count == 1:
-                                nursery.start_soon(_quit, listener)
+                                nursery.start_soon(quit_)
                             else:
                                 code = _INTERRUPTED
                                 nursery.cancel_scope.cancel()
+
+                    async def quit_() -> None:
+                        nonlocal code
+                        try:
+                            await listener.call("quit", timeout=_PATIENCE)
+                        except ServerGoneError:
+                            return  # it ended first, which is what was wanted
+                        except CallTimeoutError:
+                            code = 1
+                            nursery.cancel_scope.cancel()
 
                     nursery.start_soon(obey)
                     reason = await listener.wait()
@@ -152,13 +178,6 @@ async def _listen(listening: Listening) -> int:
                 code = _report(error.reason)
             nursery.cancel_scope.cancel()
     return code
-
-
-async def _quit(listener: ServerRef) -> None:
-    try:
-        await listener.call("quit", timeout=10.0)
-    except ServerGoneError:
-        return  # it ended first, which is what was wanted
 
 
 def _report(reason: ExitReason) -> int:

@@ -461,7 +461,8 @@ class ClientServer(GenServer, restart="permanent"):
         accepted = _ACCEPTED.get(name, (NoReply, Stop))
         if isinstance(result, accepted):
             return result
-        what = f"{result!r}"
+        # It may well be a payload.
+        what = f"{result!r}" if self.shows_payloads else f"a value of type {type(result).__name__}"
         if inspect.iscoroutine(result):
             what = f"the coroutine {result.__qualname__}: did you forget await?"
             result.close()

@@ -3,6 +3,7 @@
 import difflib
 import inspect
 from collections.abc import Iterable, Mapping
+from types import BuiltinMethodType
 from typing import Any
 
 from slipstream.errors import CallbackSignatureError
@@ -17,7 +18,7 @@ def check_callbacks(
     sync_callbacks: Mapping[str, str] | None = None,
     own_names: Iterable[str] = (),
 ) -> None:
-    """Check the callbacks that the body of *cls* defines.
+    """Check the callbacks that the bodies of *cls* and of its plain mixins define.
 
     Args:
         cls: the class, just made.
@@ -32,13 +33,23 @@ def check_callbacks(
     sync_callbacks = sync_callbacks or {}
     known = {**async_callbacks, **sync_callbacks}
     allowed = {*known, *own_names}
-    for name, value in vars(cls).items():
-        if name in async_callbacks:
-            _check_one(cls, name, value, async_callbacks[name], is_async=True)
-        elif name in sync_callbacks:
-            _check_one(cls, name, value, sync_callbacks[name], is_async=False)
-        elif name not in allowed and inspect.isfunction(value):
-            _check_name(cls, name, value, known)
+    for body in (cls, *_mixins(cls)):
+        for name, value in vars(body).items():
+            if name in async_callbacks:
+                _check_one(body, name, value, async_callbacks[name], is_async=True)
+            elif name in sync_callbacks:
+                _check_one(body, name, value, sync_callbacks[name], is_async=False)
+            elif name not in allowed and inspect.isfunction(value):
+                _check_name(body, name, value, known, mixin=body is not cls)
+
+
+def _mixins(cls: type[Any]) -> list[type[Any]]:
+    """Give the bases of *cls* that were not checked when they were made."""
+    return [
+        base
+        for base in cls.__mro__[1:]
+        if base is not object and isinstance(base.__init_subclass__, BuiltinMethodType)
+    ]
 
 
 def _shape(name: str, parameters: str, *, is_async: bool) -> str:
@@ -46,14 +57,17 @@ def _shape(name: str, parameters: str, *, is_async: bool) -> str:
     return f"{'async ' if is_async else ''}def {name}({inside})"
 
 
-def _check_name(cls: type[Any], name: str, value: Any, known: Mapping[str, str]) -> None:
+def _check_name(
+    cls: type[Any], name: str, value: Any, known: Mapping[str, str], *, mixin: bool
+) -> None:
     close = [
         guess
         for guess in difflib.get_close_matches(name, known, n=1, cutoff=0.84)
         # "terminated" is a word of its own, and no slip of the pen.
         if not name.startswith(guess)
     ]
-    if name.startswith("handle_"):
+    # A mixin may be made for other uses too, and have names for them.
+    if name.startswith("handle_") and (close or not mixin):
         hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(known))}"
         raise CallbackSignatureError(f"{cls.__qualname__}.{name} is no callback: {hint}")
     if close and not name.startswith("_") and inspect.iscoroutinefunction(value):

@@ -4,7 +4,7 @@ import inspect
 import logging
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from slipstream.errors import ConfigError
 
@@ -31,6 +31,9 @@ def attach(handler_id: str, event_or_prefix: str, function: Handler) -> None:
         ConfigError: if *handler_id* is attached already, *event_or_prefix* is no dotted name, or
             *function* cannot be called, or only awaited.
     """
+    for name, given in (("id", handler_id), ("event", event_or_prefix)):
+        if not isinstance(cast("object", given), str):
+            raise ConfigError(f"telemetry {name} is {given!r}; accepted is a string")
     if handler_id in _handlers:
         raise ConfigError(f"telemetry handler {handler_id!r} is attached already: detach it first")
     if "*" in event_or_prefix or (event_or_prefix and "" in event_or_prefix.split(".")):
@@ -38,8 +41,9 @@ def attach(handler_id: str, event_or_prefix: str, function: Handler) -> None:
             f"telemetry event {event_or_prefix!r} is no dotted name: give a whole event, or whole "
             "parts from its start, as in 'slipstream.client'"
         )
-    given: object = function
-    if not callable(given) or inspect.iscoroutinefunction(function):
+    given_function: Any = function
+    is_async = any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
+    if not callable(given_function) or is_async:
         raise ConfigError(
             f"telemetry handler {handler_id!r} is {function!r}: give a plain function "
             "(event, data), not async, since events are told while something else goes on"

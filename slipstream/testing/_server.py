@@ -1,8 +1,9 @@
 """An embedded Phoenix server on a loopback port, for tests of clients."""
 
+import errno
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl, urlsplit
@@ -10,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
-from slipstream.errors import ConfigError
+from slipstream.errors import ConfigError, ServerGoneError
 from slipstream.interfaces import Message, Payload
 from slipstream.otp import GenServer, SupervisorRef, open_supervisor, wait_event
 
@@ -22,6 +23,7 @@ __all__ = ["PhoenixServer"]
 
 _FRAMES_KEPT: Final = 10_000
 _SETTLE: Final = 5.0
+_ACCEPT_AGAIN: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class PhoenixServer:
@@ -285,7 +287,8 @@ class PhoenixServer:
         self._numbers += 1
         self._accepted.add(stream)
         supervisor = self._running()
-        await supervisor.start_child(ServerSocket.child_spec(self, stream, id=self._numbers))
+        with suppress(ServerGoneError):  # it stops just now, and cuts what was accepted at its end
+            await supervisor.start_child(ServerSocket.child_spec(self, stream, id=self._numbers))
 
     def _ended(self) -> None:
         self._supervisor = None
@@ -319,7 +322,14 @@ class _Listener(GenServer, restart="temporary"):
     async def _accept_from(self, listener: trio.SocketListener) -> None:
         async with listener:
             while True:
-                await self._server.take(await listener.accept())
+                try:
+                    stream = await listener.accept()
+                except OSError as error:
+                    if error.errno not in _ACCEPT_AGAIN:
+                        raise
+                    await trio.sleep(0.1)  # files or memory are short for a while
+                else:
+                    await self._server.take(stream)
 
 
 def _check_channel(pattern: Any, channel: Any) -> None:

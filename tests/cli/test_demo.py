@@ -1,6 +1,7 @@
 """``slipstream demo``: it exits with 0 only if everything really came back."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -44,7 +45,8 @@ def test_colours_are_for_terminals_and_not_where_nobody_wants_them() -> None:
     forced = run_command("demo", env={**os.environ, "FORCE_COLOR": "1"})
     plain = run_command("demo", env={**os.environ, "FORCE_COLOR": "1", "NO_COLOR": "1"})
     assert "\x1b[" in forced.stdout
-    assert "\x1b[3" not in plain.stdout  # no colour; bold and dim are none
+    # No colour, of the foreground or the background, bright or not; bold and dim are none.
+    assert not re.search(r"\x1b\[(\d+;)*(3|4|9|10)\d[;m]", plain.stdout)
 
 
 def test_a_recovery_that_does_not_happen_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,6 +65,16 @@ def test_a_greeting_alone_is_no_recovery() -> None:
     assert _demo._in_order(("handle_disconnect", "handle_connect", "handle_join"), seen)
     assert not _demo._in_order(("handle_topic_close", "handle_join"), seen)
     assert not _demo._in_order(("handle_join", "handle_connect"), seen)
+
+
+def test_another_recovery_than_the_one_that_was_due_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The client greets again, but no channel crashed.
+    monkeypatch.setattr(PhoenixServer, "crash", lambda self, topic: self.drop())
+    with (console := Console(width=120)).capture() as capture:
+        assert _demo.run_demo(console) == 1
+    assert "Not recovered: channel crashed.\n" in capture.get()
 
 
 def test_a_watcher_gets_time_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,16 +115,15 @@ def test_an_interrupted_demo_says_so_without_a_traceback() -> None:
     [OSError("no free port"), ExceptionGroup("", [ConfigError("no free port")])],
 )
 def test_a_demo_that_cannot_even_start_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, error: Exception
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
 ) -> None:
     async def fail(self: PhoenixServer) -> None:
         await trio.lowlevel.checkpoint()
         raise error
 
     monkeypatch.setattr(PhoenixServer, "__aenter__", fail)
-    with (console := Console(width=120)).capture() as capture:
-        assert _demo.run_demo(console) == 1
-    assert capture.get() == "The demo failed: no free port\n"
+    assert _demo.run_demo(Console(width=120)) == 1
+    assert capsys.readouterr().err == "The demo failed: no free port\n"
 
 
 def test_a_demo_that_runs_out_of_time_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

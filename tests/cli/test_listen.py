@@ -1,10 +1,12 @@
 """``slipstream listen``, as a real process against a server on loopback."""
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -42,6 +44,12 @@ class Running:
             self._rest += data
         line, _, self._rest = self._rest.partition(b"\n")
         return line.decode()
+
+    def unread(self) -> int:
+        """Count the bytes that lie in the pipe of its stdout."""
+        assert isinstance(self.process.stdout, trio.lowlevel.FdStream)
+        answer = fcntl.ioctl(self.process.stdout.fileno(), termios.FIONREAD, bytes(4))
+        return int.from_bytes(answer, sys.byteorder)
 
     async def said(self) -> str:
         """Wait for its end, and give what it wrote to stderr."""
@@ -136,6 +144,36 @@ async def test_it_reconnects_and_rejoins_for_ever() -> None:
             assert "the connection broke: " in said
 
 
+async def test_a_server_that_confirms_no_leave_is_left_all_the_same() -> None:
+    with trio.fail_after(30):
+        async with PhoenixServer({"rooms:*": Room}) as server:
+            async with listen(server.url, "rooms:1") as running:
+                await server.wait_joined("rooms:1", within=20)
+                for socket in server.sockets:
+                    socket.freeze()
+                running.process.send_signal(signal.SIGINT)
+                said = await running.said()
+                assert running.process.returncode == 0
+                assert "the server did not confirm the leave" in said
+
+
+async def test_a_reader_that_pauses_stops_neither_heartbeats_nor_interrupts() -> None:
+    with trio.fail_after(30):
+        async with PhoenixServer({"rooms:*": Room}) as server:
+            async with listen(server.url, "rooms:1") as running:
+                await server.wait_joined("rooms:1", within=20)
+                for number in range(200):  # more than a pipe holds
+                    server.broadcast("rooms:1", "news", [number, "x" * 1000])
+                while running.unread() < 60_000:  # noqa: ASYNC110 - the kernel tells nobody
+                    await trio.sleep(0.01)
+                running.process.send_signal(signal.SIGINT)
+                await trio.sleep(0.3)  # two at one instant would be one
+                running.process.send_signal(signal.SIGINT)
+                with trio.fail_after(4):
+                    await running.process.wait()
+                assert running.process.returncode == 130
+
+
 async def test_a_second_interrupt_ends_it_at_once_with_130() -> None:
     class Slow(Channel):
         async def terminate(self, reason: Any, /) -> None: ...
@@ -162,6 +200,7 @@ async def test_a_second_interrupt_ends_it_at_once_with_130() -> None:
         (["ws://x/y"], 2, "Missing argument 'TOPIC'"),
         (["ws://x/y", "t", "--params", "{"], 2, "is no JSON"),
         (["ws://x/y", "t", "--params", "NaN"], 2, "there is no NaN in it"),
+        (["ws://x/y", "t", "--params", "[" * 100_000], 2, "nested too deeply"),
         (["ws://x/y", "t", "--params", '"\\ud800"'], 2, "lone surrogate"),
         (["ws://x/y", "t", "--colour"], 2, "No such option"),
     ],

@@ -36,6 +36,23 @@ def test_a_misspelled_callback_is_refused_when_the_class_is_made() -> None:
             ) -> None: ...
 
 
+def test_a_mixin_is_checked_with_the_class_that_uses_it() -> None:
+    class Slip:
+        async def handle_mesage(self, *_: Any) -> None: ...
+
+    class Short:
+        async def handle_join(self, topic: str) -> None: ...
+
+    class Fine:
+        async def handle_join(self, topic: str, response: Any, socket: Any, /) -> None: ...
+        def handle_uploads(self) -> None: ...
+
+    for mixin, says in ((Slip, "Slip.handle_mesage"), (Short, "Short.handle_join")):
+        with pytest.raises(CallbackSignatureError, match=says):
+            type("Wrong", (mixin, SlipstreamClient), {})
+    type("Right", (Fine, SlipstreamClient), {})
+
+
 def test_wrong_parameters_are_refused_when_the_class_is_made() -> None:
     with pytest.raises(CallbackSignatureError, match="topic, response, socket"):
 
@@ -104,7 +121,8 @@ async def forgets_await(*args: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("script", "says"), [(returns_nonsense, "42"), (forgets_await, "did you forget await")]
+    ("script", "says"),
+    [(returns_nonsense, "a value of type int"), (forgets_await, "did you forget await")],
 )
 @pytest.mark.parametrize("callback", ["handle_connect", "handle_info"])
 def test_a_wrong_result_is_a_crash_that_names_it(callback: str, script: Any, says: str) -> None:
@@ -120,6 +138,19 @@ def test_a_wrong_result_is_a_crash_that_names_it(callback: str, script: Any, say
             assert isinstance(reason.exception, BadReturnError)
             assert says in str(reason.exception)
             assert f"Recorder.{callback}" in str(reason.exception)
+
+    virtual(scenario)
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_a_wrong_result_is_shown_only_where_payloads_may_be(shown: bool) -> None:
+    async def scenario() -> None:
+        async with harness(
+            {"handle_info": returns_nonsense}, restart="temporary", log_payloads=shown
+        ) as h:
+            ref = h.ref.pin()
+            ref.send("x")
+            assert ("42" in str(await ref.wait())) is shown
 
     virtual(scenario)
 
@@ -222,7 +253,7 @@ def test_a_wrong_timeout_is_refused_wherever_one_is_taken(timeout: Any) -> None:
         ("t", "phx_leave", "queue", "event is 'phx_leave', which is the protocol's own"),
         ("t", 7, "fail", "event is 7; accepted is a string"),
         ([], "e", "fail", r"topic is \[\]; accepted is a string"),
-        ("t", "e", "queu", "when_unjoined is 'queu'; accepted are 'fail', 'queue' and 'raise'"),
+        ("t", "e", "queued", "when_unjoined is 'queued'; accepted are 'fail', 'queue' and 'raise'"),
     ],
 )
 def test_a_wrong_push_is_refused_and_changes_nothing(

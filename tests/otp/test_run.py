@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from slipstream.errors import SupervisorGaveUpError
@@ -140,7 +141,7 @@ def test_a_program_that_ignores_the_first_signal_still_ends_in_system_exit() -> 
     async def main() -> str:
         with trio.CancelScope(shield=True):
             signal.raise_signal(signal.SIGINT)
-            await trio.sleep(0.01)
+            await trio.testing.wait_all_tasks_blocked()
         return "done"
 
     with pytest.raises(SystemExit) as ended:

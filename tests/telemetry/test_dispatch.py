@@ -117,11 +117,22 @@ def test_a_name_that_would_never_match_is_refused(name: str) -> None:
     assert not telemetry.detach("wrong")
 
 
+def test_a_name_or_an_id_that_is_no_string_is_refused() -> None:
+    for wrong in (5, None, ["l"]):
+        with pytest.raises(ConfigError, match="telemetry event is"):
+            telemetry.attach("wrong", wrong, print)  # type: ignore[arg-type]  # the point
+        with pytest.raises(ConfigError, match="telemetry id is"):
+            telemetry.attach(wrong, "app", print)  # type: ignore[arg-type]  # the point
+
+
 def test_what_cannot_be_called_is_refused() -> None:
     async def waits(event: str, data: Mapping[str, Any]) -> None:
         await trio.lowlevel.checkpoint()
 
-    wrong: tuple[Any, ...] = (waits, None, "print")
+    class Waits:
+        async def __call__(self, event: str, data: Mapping[str, Any]) -> None: ...
+
+    wrong: tuple[Any, ...] = (waits, Waits(), None, "print")
     for function in wrong:
         with pytest.raises(ConfigError, match=r"'wrong' is .*: give a plain function"):
             telemetry.attach("wrong", "app", function)

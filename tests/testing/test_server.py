@@ -1,11 +1,14 @@
 """What a test does to the server and to its connections; and that nothing stays behind."""
 
+import errno
 import gc
 import socket as sockets
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from slipstream.errors import ConfigError
 from slipstream.reasons import ExitReason
@@ -232,6 +235,44 @@ async def test_connects_in_the_midst_of_restarts_leave_nothing() -> None:
                 await server.restart()
             nursery.cancel_scope.cancel()
     gc.collect()
+
+
+async def test_a_server_that_stops_amid_connects_ends_without_a_crash(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def hammer(server: PhoenixServer) -> None:
+        with suppress(OSError):
+            while True:
+                stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+                await stream.aclose()
+
+    with trio.fail_after(20):
+        for _ in range(10):
+            async with trio.open_nursery() as nursery:
+                async with PhoenixServer(ROOMS) as server:
+                    for _ in range(5):
+                        nursery.start_soon(hammer, server)
+                    await server.wait_until(lambda: bool(server._numbers))
+    assert caplog.text == ""
+    gc.collect()
+
+
+async def test_accepting_goes_on_after_the_files_ran_short(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    real, failures = trio.SocketListener.accept, [errno.EMFILE, errno.ENOBUFS]
+
+    async def accept(listener: trio.SocketListener) -> trio.SocketStream:
+        if failures:
+            raise OSError(failures.pop(), "short")
+        return await real(listener)
+
+    monkeypatch.setattr(trio.SocketListener, "accept", accept)
+    async with PhoenixServer(ROOMS) as server:
+        await trio.sleep(1.0)
+        assert failures == []
+        async with await trio.open_tcp_stream("127.0.0.1", server.port):
+            await server.wait_until(lambda: server._numbers == 1)
 
 
 async def test_a_taken_port_is_an_os_error_and_nothing_is_left_running() -> None:

@@ -570,12 +570,14 @@ async def test_a_block_inside_a_group_of_others_leaves_them_alone(pair: Pair) ->
     """d10: no cancellation strays out of the block."""
     async with trio.open_nursery() as nursery:
         done: list[int] = []
+        left = trio.Event()
 
         async def sibling() -> None:
-            await trio.sleep(0.05)
+            await left.wait()
             done.append(1)
 
         nursery.start_soon(sibling)
         async with pair() as (_, peer):
             await peer.close(1000, "")
+        left.set()
     assert done == [1]

@@ -65,6 +65,23 @@ async def failed(uri: str, *, within: float = 2.0, **options: Any) -> ConnectErr
     return caught.value
 
 
+async def test_a_refused_socket_option_is_told_and_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[trio.SocketStream] = []
+
+    def refuse(stream: trio.SocketStream, request: ConnectRequest) -> None:
+        opened.append(stream)
+        raise OSError(92, "Protocol not available")
+
+    monkeypatch.setattr("slipstream.transport._opening._set_options", refuse)
+    async with serving(echo_until_close) as server:
+        error = await failed(server.request().uri)
+    assert error.step == "tcp"
+    assert "Protocol not available" in str(error)
+    assert [stream.socket.fileno() for stream in opened] == [-1]
+
+
 async def free_port() -> int:
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port: int = listener.socket.getsockname()[1]

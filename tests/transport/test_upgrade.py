@@ -208,7 +208,9 @@ async def test_an_answer_that_trickles_ends_by_connect_timeout() -> None:
         await connection.send_until_refused(b"y", pause=0.01)
 
     async with serving(script) as server:
-        await refused(server, connect_timeout=0.3)
+        error = await refused(server, connect_timeout=0.3)
+        assert error.seconds >= 0.3
+        assert "0.3" in str(error)
         await server.result()
 
 

@@ -317,9 +317,10 @@ async def test_pings_behind_our_close_are_answered_and_nothing_strays_out_of_the
         return close, pong
 
     done: list[int] = []
+    left = trio.Event()
 
     async def sibling() -> None:
-        await trio.sleep(0.1)
+        await left.wait()
         done.append(1)
 
     with trio.fail_after(PATIENCE):
@@ -329,6 +330,7 @@ async def test_pings_behind_our_close_are_answered_and_nothing_strays_out_of_the
                 pass
             assert await server.result() == ((1000, ""), Seen(PONG, b"still there?"))
             assert transport.closed == ClosedByClient()
+            left.set()
     assert done == [1]
 
 
