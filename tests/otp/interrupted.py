@@ -72,6 +72,7 @@ class Strike:
         alive.clear()
         signal.alarm(30)  # a life that hangs ends the program
         error: BaseException | None = None
+        sys._getframe().f_trace_opcodes = True  # Python 3.12 wants to know it before settrace
         sys.settrace(self.trace)
         try:
             trio.run(live, clock=trio.testing.MockClock(autojump_threshold=0))
