@@ -1,5 +1,6 @@
 """What every transport has: an inbox that gives batches, an outbox, and one reason for its end."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import trio
@@ -33,11 +34,11 @@ def check_close(code: int, reason: str) -> None:
         raise ValueError(f"a close reason holds at most 123 bytes, this one has {size}")
 
 
-class Endpoint:
+class Endpoint(ABC):
     """The receiving and the sending half of a transport, without a network.
 
-    A subclass fills the inbox with :meth:`deliver`, empties the outbox in one task of its own, and
-    tells the end with :meth:`settle`.
+    A subclass fills the inbox with :meth:`deliver`, empties the outbox, and tells the end with
+    :meth:`settle`.
     """
 
     def __init__(self, request: ConnectRequest) -> None:
@@ -133,9 +134,9 @@ class Endpoint:
 
     # For the subclass
 
+    @abstractmethod
     def hasten(self, *, alone: bool) -> None:
         """Let what was just queued be written; *alone* tells that nothing else is waiting."""
-        self.outbox.wake_writer()
 
     def touch(self) -> None:
         """Note that bytes arrived just now."""

@@ -3,7 +3,7 @@
 import socket
 import ssl
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 import attrs
@@ -23,6 +23,10 @@ NEXT_ADDRESS_AFTER = 0.25
 KEEPALIVE_IDLE = 30
 KEEPALIVE_INTERVAL = 10
 KEEPALIVE_COUNT = 3
+
+
+# Family, type, protocol, address
+_Address: TypeAlias = tuple[int, int, int, tuple[Any, ...]]
 
 
 @attrs.frozen
@@ -129,28 +133,23 @@ async def open_stream(target: Target, request: ConnectRequest, attempt: Attempt)
         raise
 
 
-async def _connect(
-    addresses: Sequence[tuple[int, int, int, tuple[Any, ...]]],
-    attempt: Attempt,
-) -> socket.socket:
+async def _connect(addresses: Sequence[_Address], attempt: Attempt) -> socket.socket:
     """Connect to the first of *addresses* that answers."""
     errors: list[OSError] = []
     winners: list[socket.socket] = []
+    if len(addresses) == 1:
+        try:
+            return await _connect_to(addresses[0])
+        except OSError as error:
+            raise attempt.error(str(error)) from error
 
     async def try_one(index: int, over: trio.Event) -> None:
-        family, kind, number, where = addresses[index]
         try:
-            candidate = socket.socket(family, kind, number)
-            try:
-                await trio.socket.from_stdlib_socket(candidate).connect(where)
-            except BaseException:
-                candidate.close()
-                raise
+            winners.append(await _connect_to(addresses[index]))
         except OSError as error:
             errors.append(error)
             over.set()
         else:
-            winners.append(candidate)
             nursery.cancel_scope.cancel()
 
     try:
@@ -165,11 +164,22 @@ async def _connect(
             winner.close()
         raise bare(error) from None
     if not winners:
-        cause = errors[0] if len(errors) == 1 else ExceptionGroup("no address answered", errors)
+        cause = ExceptionGroup("no address answered", errors)
         raise attempt.error("; ".join(dict.fromkeys(map(str, errors)))) from cause
     for loser in winners[1:]:
         loser.close()
     return winners[0]
+
+
+async def _connect_to(address: _Address) -> socket.socket:
+    family, kind, number, where = address
+    sock = socket.socket(family, kind, number)
+    try:
+        await trio.socket.from_stdlib_socket(sock).connect(where)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _set_options(sock: socket.socket, request: ConnectRequest) -> None:

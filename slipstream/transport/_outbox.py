@@ -1,4 +1,4 @@
-"""What is to be written, and in which order; one task alone takes from here and writes.
+"""What is to be written, and in which order; one alone takes from here and writes.
 
 Control bytes (the upgrade request, a Close) come first, then the answer to the last ping, then
 urgent frames, then the others in the order in which they were queued. Frames stay apart until the
@@ -55,18 +55,16 @@ class Outbox:
         self._urgent: deque[tuple[Frame, Any]] = deque()
         self._frames: deque[tuple[Frame, Any]] = deque()
         self._begun: Batch | None = None
-        self._filled = trio.lowlevel.ParkingLot()
         self._drained = trio.lowlevel.ParkingLot()
 
     def put(self, frame: Frame, *, token: Any = None, urgent: bool = False) -> None:
-        """Queue *frame*, whole. The writer learns of it by :meth:`wake_writer`."""
+        """Queue *frame*, whole."""
         (self._urgent if urgent else self._frames).append((frame, token))
         self.queued_bytes += len(frame.data)
 
     def put_control(self, data: bytes) -> None:
-        """Queue *data*, framed already, ahead of every message; wake the writer."""
+        """Queue *data*, framed already, ahead of every message."""
         self._control.append(data)
-        self.wake_writer()
 
     def put_pong(self, payload: bytes) -> None:
         """Queue the answer to a ping.
@@ -95,25 +93,14 @@ class Outbox:
         """Whether as much is queued as should be, or more."""
         return self.queued_bytes >= self._limit
 
-    def wake_writer(self) -> None:
-        """Let the writer look."""
-        self._filled.unpark()
+    def take(self) -> Batch:
+        """Take one turn's worth of what is queued: about 64 KiB, or one frame; what was given back first.
 
-    async def take(self) -> Batch:
-        """Wait until something is queued, and take one turn's worth: about 64 KiB, or one frame.
-
-        Only the writer may call it, while nothing is being written but what was given back. Safe to
-        cancel. The caller must call :meth:`written` next.
+        Only while nothing is being written. The caller must call :meth:`written` next.
         """
-        # One pass for everybody who is about to queue something, so that it goes out in one piece.
-        await trio.lowlevel.checkpoint()
-        while self._begun is None and (self.idle or self.writing):
-            await self._filled.park()
         begun, self._begun = self._begun, None
-        return begun or self.take_nowait()
-
-    def take_nowait(self) -> Batch:
-        """Take one turn's worth of what is queued, which may be nothing."""
+        if begun is not None:
+            return begun
         control, self._control = tuple(self._control), []
         pong, self._pong = self._pong, None
         frames: list[Frame] = []
@@ -131,9 +118,8 @@ class Outbox:
         return Batch(control, pong, frames, tokens, size)
 
     def give_back(self, batch: Batch) -> None:
-        """Leave it to the writer to finish *batch*, of which something was written."""
+        """Let the next :meth:`take` give *batch*, of which something may have been written."""
         self._begun = batch
-        self.wake_writer()
 
     def written(self, batch: Batch) -> Sequence[Any]:
         """Note that *batch* has been handed to the network; give its tokens."""
@@ -150,7 +136,6 @@ class Outbox:
 
     async def wait_idle(self) -> None:
         """Wait until everything has been handed to the network. Safe to cancel."""
-        await trio.lowlevel.checkpoint()
         while not self.idle:
             await self._drained.park()
 

@@ -64,6 +64,14 @@ class SocketStream:
         self._emptied = len(data) < _READ_BYTES
         return data
 
+    def receive_more(self) -> bytes | None:
+        """Give what else has arrived, without waiting; ``None`` if that is nothing, most likely."""
+        if self._emptied:
+            return None
+        data = self._receive_now()
+        self._emptied = data is None or len(data) < _READ_BYTES
+        return data
+
     def close(self) -> None:
         """Close the socket. Never blocks; closing twice is nothing."""
         if self.socket.fileno() >= 0:
@@ -162,8 +170,18 @@ class TLSStream(SocketStream):
             self._rest = b"".join((self._rest, self._outgoing.read()))
         return super()._push()
 
+    def receive_more(self) -> bytes | None:
+        """Give what else has arrived, as :meth:`SocketStream.receive_more`."""
+        data = super().receive_more()
+        if data is None:
+            return None
+        self._feed(data)
+        return self._decrypt()
+
     async def _fill(self) -> None:
-        data = await super().receive_some()
+        self._feed(await super().receive_some())
+
+    def _feed(self, data: bytes) -> None:
         if data:
             self._incoming.write(data)
         else:

@@ -1,13 +1,14 @@
+import operator
 import socket
 import ssl
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeAlias
 
 import pytest
 import trio
 import trustme
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import check_two_way_stream, wait_all_tasks_blocked
 
 from slipstream.transport._stream import SocketStream, TLSStream
 from tests.transport.support import PATIENCE
@@ -163,3 +164,74 @@ async def test_a_reader_may_wait_beside_a_writer(secure: bool) -> None:
             assert await read(peer, 4) == b"ping"
             await peer.send_all(b"pong")
         assert got == [b"pong"]
+
+
+class AsTrio(trio.abc.Stream):
+    """A stream of ours with the interface of trio's, so that trio's own suite can judge it."""
+
+    def __init__(self, stream: SocketStream) -> None:
+        self._stream = stream
+        self._buffer = b""
+        self._busy: set[str] = set()
+        self._closed = trio.Event()
+
+    @asynccontextmanager
+    async def _alone(self, what: str) -> AsyncGenerator[None]:
+        if what in self._busy:
+            raise trio.BusyResourceError
+        if self._closed.is_set():
+            raise trio.ClosedResourceError
+        self._busy.add(what)
+        try:
+            yield
+        except OSError as error:
+            raise trio.BrokenResourceError from error
+        finally:
+            self._busy.remove(what)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        async with self._alone("send"):
+            await trio.lowlevel.checkpoint()
+            if data and not self._stream.begin_send(bytes(data)):
+                await self._stream.finish_send()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        async with self._alone("send"):
+            await trio.lowlevel.wait_writable(self._stream.socket)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if max_bytes is not None and operator.index(max_bytes) < 1:
+            raise ValueError(max_bytes)
+        async with self._alone("receive"):
+            if not self._buffer:
+                self._buffer = await self._stream.receive_some()
+            else:
+                await trio.lowlevel.checkpoint()
+            data, self._buffer = self._buffer[:max_bytes], self._buffer[max_bytes or 65536 :]
+            return data
+
+    async def aclose(self) -> None:
+        self._closed.set()
+        self._stream.close()
+        await trio.lowlevel.checkpoint()
+
+
+async def _make_pair() -> tuple[AsTrio, AsTrio]:
+    ends = socket.socketpair()
+    for end in ends:
+        end.setblocking(False)
+    return AsTrio(SocketStream(ends[0])), AsTrio(SocketStream(ends[1]))
+
+
+async def _make_clogged_pair() -> tuple[AsTrio, AsTrio]:
+    left, right = await _make_pair()
+    for end in (left, right):
+        with suppress(BlockingIOError):
+            while True:
+                end._stream.socket.send(b"x" * 65536)
+    return left, right
+
+
+async def test_it_is_what_trio_calls_a_stream() -> None:
+    with trio.fail_after(30):
+        await check_two_way_stream(_make_pair, _make_clogged_pair)
