@@ -1,0 +1,80 @@
+"""How the server is reached: directly over TCP, by one of the ways that a request asks for."""
+
+import socket
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import trio
+
+from slipstream.interfaces import ConnectRequest
+
+from ._attempt import Attempt, Target
+from ._lifecycle import bare
+
+__all__ = ["reach"]
+
+NEXT_ADDRESS_AFTER = 0.25
+"""Seconds until the next address is tried beside the last (RFC 8305, "Happy Eyeballs")."""
+
+_Address: TypeAlias = tuple[int, int, int, tuple[Any, ...]]
+
+
+async def reach(target: Target, request: ConnectRequest, attempt: Attempt) -> socket.socket:
+    """Give a connected, non-blocking socket. Cancelled or failed, it leaves nothing open.
+
+    Raises:
+        ConnectError: with the step and the cause.
+    """
+    attempt.step = "dns"
+    addresses = await _look_up(target.host, target.port, attempt)
+    attempt.step = "tcp"
+    return await _dial(addresses, attempt)
+
+
+async def _look_up(host: str, port: int, attempt: Attempt) -> list[_Address]:
+    try:
+        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise attempt.error(f"no address for {host!r}: {error}") from error
+    return [(family, kind, number, where) for family, kind, number, _, where in found]
+
+
+async def _dial(addresses: Sequence[_Address], attempt: Attempt) -> socket.socket:
+    """Connect to the first of *addresses* that answers."""
+    errors: list[OSError] = []
+    winners: list[socket.socket] = []
+
+    async def try_one(address: _Address, over: trio.Event) -> None:
+        *kind, where = address
+        try:
+            candidate = socket.socket(*kind)
+            try:
+                # It makes the socket non-blocking, too.
+                await trio.socket.from_stdlib_socket(candidate).connect(where)
+            except BaseException:
+                candidate.close()
+                raise
+        except OSError as error:
+            errors.append(error)
+            over.set()
+        else:
+            winners.append(candidate)
+            nursery.cancel_scope.cancel()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            for address in addresses:
+                over = trio.Event()
+                nursery.start_soon(try_one, address, over)
+                with trio.move_on_after(NEXT_ADDRESS_AFTER):
+                    await over.wait()
+    except BaseException as error:  # noqa: BLE001 - raised again, when everything is closed
+        for winner in winners:
+            winner.close()
+        raise bare(error) from None
+    if not winners:
+        cause = errors[0] if len(errors) == 1 else ExceptionGroup("no address answered", errors)
+        raise attempt.error("; ".join(dict.fromkeys(map(str, errors)))) from cause
+    for loser in winners[1:]:
+        loser.close()
+    return winners[0]
