@@ -4,6 +4,7 @@ Nothing here does anything. A transport, a serializer or a policy of one's own i
 these methods; no base class needs to be inherited.
 """
 
+import os
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -104,8 +105,8 @@ class Serializer(Protocol):
 class ConnectRequest:
     """Everything a transport needs to open one connection; all durations in seconds.
 
-    *uri* is complete: ``ws:`` or ``wss:``, with its query. *headers* and *subprotocols* have been
-    checked: they hold no control characters.
+    *uri* is complete: ``ws:`` or ``wss:``, with its query. With *unix_socket* it says who is meant
+    (the Host header, the name in the certificate), but not where to connect to.
     """
 
     uri: str = attrs.field(repr=lambda uri: repr(uri.split("?")[0].rpartition("@")[2]))
@@ -119,6 +120,7 @@ class ConnectRequest:
     outbound_bytes: int = 1024 * 1024
     tcp_keepalive: bool = True
     tcp_user_timeout: float | None = None
+    unix_socket: str | os.PathLike[str] | None = None
 
 
 @attrs.frozen

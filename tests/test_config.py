@@ -1,10 +1,13 @@
 """The configuration, and the policies that come with it."""
 
 import math
+import socket
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -113,6 +116,12 @@ def test_a_wrong_duration_is_refused_by_name_and_value(name: str, value: Any) ->
         ),
         ({"tcp_user_timeout": 0}, "or None"),
         ({"tcp_user_timeout": 3e6}, "at most 2,000,000"),
+        ({"unix_socket": ""}, "accepted is a path, or None"),
+        ({"unix_socket": b"/run/x"}, "accepted is a path, or None"),
+        ({"unix_socket": "/run/x\0y"}, "a name that begins with a NUL"),
+        ({"unix_socket": "\0"}, "a name that begins with a NUL"),
+        ({"unix_socket": "/" + "x" * 120}, "bytes, not 121"),
+        ({"unix_socket": "/run/\ud800"}, "no encoding"),
         ({"params": {"vsn": "1.0.0"}}, "Config.params asks for vsn=1.0.0"),
         ({"params": {"a": "\ud800"}}, "Config.params: 'a' or its value holds a lone surrogate"),
         ({"auth_token": "\ud800"}, "Config.auth_token holds a lone surrogate"),
@@ -154,6 +163,17 @@ def test_a_wrong_option_of_a_policy_is_refused(policy: Any, option: Any, says: s
         says = "has no option"
     with pytest.raises(ConfigError, match=says):
         policy(**option)
+
+
+def test_a_unix_socket_is_a_path_where_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in ("/run/app.sock", "app.sock", Path("/run/app.sock"), None):
+        assert Config(URI, unix_socket=path).unix_socket == path
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(ConfigError, match="on Linux a name that begins with a NUL"):
+        Config(URI, unix_socket="\0name")
+    monkeypatch.delattr(socket, "AF_UNIX", raising=False)
+    with pytest.raises(ConfigError, match="no Unix-domain sockets"):
+        Config(URI, unix_socket="/run/app.sock")
 
 
 def test_the_value_of_a_header_is_never_shown() -> None:

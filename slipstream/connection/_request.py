@@ -72,6 +72,7 @@ async def build_request(config: Config) -> ConnectRequest:
             outbound_bytes=config.outbound_bytes,
             tcp_keepalive=config.tcp_keepalive,
             tcp_user_timeout=config.tcp_user_timeout,
+            unix_socket=config.unix_socket,
         )
     except ConfigError as error:
         raise ConnectError(str(error), step="provider") from error

@@ -29,7 +29,8 @@ async def open_stream(
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(reached))
     try:
         try:
-            _set_options(stream, request)
+            if request.unix_socket is None:
+                _set_options(stream, request)
         except OSError as error:
             raise attempt.error(f"a socket option was refused: {error}") from error
         if not target.secure:

@@ -1,11 +1,14 @@
-"""How the server is reached: directly over TCP, by one of the ways that a request asks for."""
+"""How the server is reached: directly over TCP, or by a Unix-domain socket."""
 
+import os
 import socket
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import trio
 
+from slipstream.config import check_unix_socket
+from slipstream.errors import ConfigError
 from slipstream.interfaces import ConnectRequest
 
 from ._attempt import Attempt, Target
@@ -16,6 +19,9 @@ __all__ = ["reach"]
 NEXT_ADDRESS_AFTER = 0.25
 """Seconds until the next address is tried beside the last (RFC 8305, "Happy Eyeballs")."""
 
+UNIX_RETRY = 0.05
+"""Seconds until a Unix-domain socket whose queue is full is asked again."""
+
 _Address: TypeAlias = tuple[int, int, int, tuple[Any, ...]]
 
 
@@ -25,6 +31,9 @@ async def reach(target: Target, request: ConnectRequest, attempt: Attempt) -> so
     Raises:
         ConnectError: with the step and the cause.
     """
+    if request.unix_socket is not None:
+        attempt.step = "unix"
+        return await _dial_unix(request.unix_socket, attempt)
     attempt.step = "dns"
     addresses = await _look_up(target.host, target.port, attempt)
     attempt.step = "tcp"
@@ -78,3 +87,37 @@ async def _dial(addresses: Sequence[_Address], attempt: Attempt) -> socket.socke
     for loser in winners[1:]:
         loser.close()
     return winners[0]
+
+
+async def _dial_unix(given: str | os.PathLike[str], attempt: Attempt) -> socket.socket:
+    try:
+        path = check_unix_socket(given, of="ConnectRequest")
+    except ConfigError as error:
+        raise attempt.error(str(error)) from error
+    attempt.where += f" through the socket {path!r}"
+    await trio.lowlevel.checkpoint()
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(0)
+        while not _has_room(sock, path):  # noqa: ASYNC110 - nothing tells when there is room
+            await trio.sleep(UNIX_RETRY)
+    except OSError as error:
+        sock.close()
+        raise attempt.error(str(error)) from error
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _has_room(sock: socket.socket, path: str) -> bool:
+    """Connect, unless the queue of those who wait to be accepted is full.
+
+    Linux does not tell when there is room in it, and calls the socket writable meanwhile (so that
+    trio would take it for connected).
+    """
+    try:
+        sock.connect(path)
+    except BlockingIOError:
+        return False
+    return True

@@ -44,6 +44,7 @@ def test_the_request_holds_everything() -> None:
             auth_token=_async_token,
             subprotocols=("extra",),
             connect_timeout=7.0,
+            unix_socket="app.sock",
         )
         request = await build_request(config)
         assert request.uri == f"{URI}?room=1&token=a+b%26c&vsn=2.0.0"
@@ -51,6 +52,7 @@ def test_the_request_holds_everything() -> None:
         token = base64.b64encode(b"async").decode().rstrip("=")
         assert request.subprotocols == ("phoenix", f"base64url.bearer.phx.{token}", "extra")
         assert request.connect_timeout == 7.0
+        assert request.unix_socket == "app.sock"
         assert "token" not in repr(request)
 
     run(scenario)
