@@ -106,7 +106,8 @@ class ConnectRequest:
     """Everything a transport needs to open one connection; all durations in seconds.
 
     *uri* is complete: ``ws:`` or ``wss:``, with its query. With *unix_socket* it says who is meant
-    (the Host header, the name in the certificate), but not where to connect to.
+    (the Host header, the name in the certificate), but not where to connect to. A transport refuses
+    what could inject something into the head of the upgrade.
     """
 
     uri: str = attrs.field(repr=lambda uri: repr(uri.split("?")[0].rpartition("@")[2]))

@@ -5,9 +5,11 @@ from urllib.parse import unquote, urlsplit
 import attrs
 import trio
 
+from slipstream.config import check_headers, check_subprotocols
 from slipstream.errors import ConnectError
+from slipstream.interfaces import ConnectRequest
 
-__all__ = ["Attempt", "Target", "parse_target"]
+__all__ = ["Attempt", "Target", "check_request", "parse_target"]
 
 
 @attrs.frozen
@@ -72,15 +74,34 @@ def parse_target(uri: str) -> Target:
     Raises:
         ValueError: if it is no ``ws:`` or ``wss:`` URI with a host. It does not tell the query.
     """
-    parts = urlsplit(uri)
+    # Before anything is taken apart: urlsplit drops line ends without a word.
+    if any(not "!" <= char <= "~" for char in uri):
+        raise ValueError("the URI holds a space, a control or a non-ASCII character")
+    try:
+        parts = urlsplit(uri)
+        port = parts.port
+    except ValueError:
+        # The messages of these would tell parts of a password that holds a slash or a bracket.
+        raise ValueError("its host or its port is none") from None
     if parts.scheme not in {"ws", "wss"}:
         raise ValueError(f"the scheme is {parts.scheme!r}; accepted are 'ws' and 'wss'")
-    if not parts.hostname:
-        raise ValueError("the URI has no host")
+    if not parts.hostname or port == 0:
+        raise ValueError("the URI has no host to connect to")
     secure = parts.scheme == "wss"
     resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     credentials = None
     if parts.username is not None:
         credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    port = parts.port or (443 if secure else 80)
-    return Target(parts.hostname, port, secure, resource, credentials)
+    return Target(parts.hostname, port or (443 if secure else 80), secure, resource, credentials)
+
+
+def check_request(request: ConnectRequest) -> None:
+    """Check what would go into the head of the upgrade request, beside the URI.
+
+    A request that a configuration made has been checked already; one made by hand has not.
+
+    Raises:
+        ConfigError: if something could be injected by it. It tells no value.
+    """
+    check_headers(request.headers, of="ConnectRequest")
+    check_subprotocols(request.subprotocols, of="ConnectRequest")

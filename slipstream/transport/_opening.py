@@ -7,10 +7,10 @@ import trio
 
 from slipstream.interfaces import ConnectRequest
 
-from ._attempt import Attempt, Target, parse_target
+from ._attempt import Attempt, Target
 from ._reaching import reach
 
-__all__ = ["Attempt", "Target", "open_stream", "parse_target"]
+__all__ = ["open_stream"]
 
 KEEPALIVE_IDLE = 30
 KEEPALIVE_INTERVAL = 10

@@ -96,17 +96,17 @@ async def _dial_unix(given: str | os.PathLike[str], attempt: Attempt) -> socket.
         raise attempt.error(str(error)) from error
     attempt.where += f" through the socket {path!r}"
     await trio.lowlevel.checkpoint()
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.settimeout(0)
-        while not _has_room(sock, path):  # noqa: ASYNC110 - nothing tells when there is room
-            await trio.sleep(UNIX_RETRY)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(0)
+            while not _has_room(sock, path):  # noqa: ASYNC110 - nothing tells when there is room
+                await trio.sleep(UNIX_RETRY)
+        except BaseException:
+            sock.close()
+            raise
     except OSError as error:
-        sock.close()
         raise attempt.error(str(error)) from error
-    except BaseException:
-        sock.close()
-        raise
     return sock
 
 

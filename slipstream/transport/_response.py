@@ -8,12 +8,17 @@ leniently.
 import enum
 import re
 
+from slipstream.config import safe_uri
 from slipstream.errors import RemoteProtocolError
 
 __all__ = ["MAX_BODY_BYTES", "ResponseReader", "ResponseState"]
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_BODY_BYTES = 64 * 1024
+MAX_SHOWN = 200
+"""Characters of what a server wrote that an error message shows."""
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] +([1-9][0-9][0-9])(?: .*)?$")
@@ -85,6 +90,18 @@ class ResponseReader:
     def header(self, name: str) -> str | None:
         """Give the first value of the header *name* (in lower case)."""
         return next((value for key, value in self.headers if key == name), None)
+
+    @property
+    def refusal(self) -> str:
+        """Say what the answer was, without what a Location may hold of secrets."""
+        said = f"the server answered HTTP {self.status}"
+        if self.status in REDIRECTS:
+            said += ": redirects are not followed"
+            location = self.header("location")
+            if location:
+                # RFC 9110, 10.2.2: a Location may have a fragment, in which OAuth puts its tokens.
+                said += f", it points to {safe_uri(location.partition('#')[0])[:MAX_SHOWN]!r}"
+        return said
 
     def _read_head(self) -> bool:
         """Read one head, if it is complete; tell whether to go on with what is behind it."""

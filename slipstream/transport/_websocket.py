@@ -14,10 +14,11 @@ from typing import Any, NoReturn, TypeAlias, assert_never, cast
 import trio
 import trio_websocket
 
-from slipstream.errors import RemoteProtocolError
+from slipstream.errors import ConfigError, RemoteProtocolError
 from slipstream.interfaces import ConnectRequest, Transport
 from slipstream.reasons import TransportFailed
 
+from ._attempt import Attempt, Target, check_request, parse_target
 from ._frames import BINARY, PONG, TEXT, FrameParser, build_close, build_frame
 from ._lifecycle import (
     Abort,
@@ -30,7 +31,7 @@ from ._lifecycle import (
     bare,
     beside,
 )
-from ._opening import Attempt, Target, open_stream, parse_target
+from ._opening import open_stream
 from ._outbox import SLICE_BYTES, Batch
 from ._response import ResponseReader, ResponseState
 from ._tap import Tap
@@ -68,7 +69,7 @@ async def open_websocket_transport(
     attempt = Attempt(request.connect_timeout)
     try:
         with trio.fail_at(attempt.deadline):
-            target = _parse_target(request.uri, attempt)
+            target = _check(request, attempt)
             stream = await open_stream(target, request, attempt)
             # No checkpoint from here to the block that closes the stream
     except trio.TooSlowError as error:
@@ -80,12 +81,17 @@ async def open_websocket_transport(
         yield transport
 
 
-def _parse_target(uri: str, attempt: Attempt) -> Target:
+def _check(request: ConnectRequest, attempt: Attempt) -> Target:
     try:
-        target = parse_target(uri)
+        target = parse_target(request.uri)
     except ValueError as error:
         raise attempt.error(str(error)) from error
     attempt.where = f"{target.host}:{target.port}"
+    try:
+        check_request(request)
+    except ConfigError as error:
+        attempt.step = "upgrade"
+        raise attempt.error(str(error)) from error
     return target
 
 
@@ -147,7 +153,7 @@ class _WebSocketTransport(LivingEndpoint):
             with trio.move_on_at(min(attempt.deadline, grace)):
                 await self._response_complete.wait()
             raise attempt.error(
-                f"the server answered HTTP {response.status}",
+                response.refusal,
                 status=response.status,
                 headers=response.headers,
                 body=response.body,

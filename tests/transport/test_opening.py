@@ -4,7 +4,8 @@ import pytest
 import trio
 
 from slipstream.interfaces import ConnectRequest
-from slipstream.transport._opening import Attempt, open_stream, parse_target
+from slipstream.transport._attempt import Attempt, parse_target
+from slipstream.transport._opening import open_stream
 from tests.transport.support import echo_until_close, failed, serving
 
 

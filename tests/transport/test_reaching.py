@@ -287,7 +287,7 @@ async def test_reaching_may_be_cancelled_at_any_step_and_leaves_nothing_open(
 ) -> None:
     path = str(tmp_path / "app.sock") if way == "unix" else None
     async with serving(Connection.read_end, path=path) as server, names(h=["127.0.0.1"] * 2):
-        request = ConnectRequest(uri=f"ws://h:{server.port}/", unix_socket=path)
+        request = ConnectRequest(uri=f"ws://h:{server.port or 80}/", unix_socket=path)
 
         async def run() -> None:
             (await reach(parse_target(request.uri), request, Attempt(3.0))).close()
