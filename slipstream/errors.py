@@ -168,7 +168,7 @@ class ConnectError(LinkError):
         step: where it failed: ``"provider"``, ``"uri"``, ``"dns"``, ``"tcp"``, ``"unix"``,
             ``"proxy"``, ``"tls"`` or ``"upgrade"``.
         seconds: how long the attempt had taken.
-        status: the HTTP status of a refusal, else ``None``.
+        status: the HTTP status of the server's refusal (not of a proxy's), else ``None``.
         headers: the refusal's headers, names in lower case.
         body: the beginning of the refusal's body, at most 64 KiB.
     """

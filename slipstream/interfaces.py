@@ -106,8 +106,9 @@ class ConnectRequest:
     """Everything a transport needs to open one connection; all durations in seconds.
 
     *uri* is complete: ``ws:`` or ``wss:``, with its query. With *unix_socket* it says who is meant
-    (the Host header, the name in the certificate), but not where to connect to. A transport refuses
-    what could inject something into the head of the upgrade.
+    (the Host header, the name in the certificate), but not where to connect to. *proxy* is a URL, or
+    ``None`` to go directly: the environment has been looked at. A transport refuses what could
+    inject something into the head of the upgrade.
     """
 
     uri: str = attrs.field(repr=lambda uri: repr(uri.split("?")[0].rpartition("@")[2]))
@@ -121,6 +122,7 @@ class ConnectRequest:
     outbound_bytes: int = 1024 * 1024
     tcp_keepalive: bool = True
     tcp_user_timeout: float | None = None
+    proxy: str | None = attrs.field(default=None, repr=False)
     unix_socket: str | os.PathLike[str] | None = None
 
 

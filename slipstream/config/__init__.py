@@ -10,5 +10,11 @@ from ._checks import (
 )
 from ._config import Config, Headers, Params
 from ._policies import ReconnectPolicy, RejoinPolicy
+from ._proxies import (
+    ENVIRONMENT as ENVIRONMENT,
+    Proxy as Proxy,
+    parse_proxy as parse_proxy,
+    proxy_from_environment as proxy_from_environment,
+)
 
 __all__ = ["Config", "Headers", "Params", "ReconnectPolicy", "RejoinPolicy"]

@@ -29,6 +29,7 @@ from ._checks import (
     uri_field,
 )
 from ._policies import ReconnectPolicy, RejoinPolicy
+from ._proxies import ENVIRONMENT, proxy_field, safe_proxy
 from ._validators import Field, checks_names, has, instance_of, one_of, refuse, seconds, whole
 
 __all__ = ["Config", "Headers", "Params"]
@@ -71,7 +72,7 @@ class Config:
         auth_token: sent as a subprotocol, as phoenix.js does (Phoenix 1.8 and newer).
         heartbeat_interval: between heartbeats; ``None`` or 0 sends none.
         heartbeat_timeout: how long nothing at all may be received after one.
-        connect_timeout: over DNS, TCP, TLS and upgrade together.
+        connect_timeout: over all steps from DNS to the upgrade together.
         write_timeout: for each slice of at most 64 KiB.
         join_timeout: from the moment the join is written.
         push_timeout: of ``request`` and ``await_reply``, where none is given.
@@ -97,13 +98,17 @@ class Config:
         inbound_bytes: their bytes, likewise.
         on_overflow: stop reading, drop the oldest, or disconnect.
         max_pause: how long reading may stop before the connection is given up.
+        proxy: the URL of an HTTP proxy (``http:``) or a SOCKS proxy (``socks5h:``, ``socks5:``,
+            ``socks4a:``, ``socks4:``; needs the extra ``proxy``), ``"environment"`` for the one that
+            the environment names, or ``None`` for none.
         unix_socket: the path of a Unix-domain socket to connect to, in place of the URI's host and
             port; on Linux also an abstract name, which begins with a NUL. The URI still gives the
             Host header, the resource and, for ``wss:``, the name in the certificate.
         tcp_keepalive: whether the kernel probes an idle connection.
         tcp_user_timeout: unacknowledged bytes end the connection after this; where supported.
         log_payloads: whether payloads may stand in log lines and reports.
-        transport: by default a WebSocket over TCP or TLS.
+        transport: by default a WebSocket over TCP or TLS; one of your own sees to *proxy* and
+            *unix_socket*, too.
 
     Raises:
         ConfigError: with the field, the value and what is accepted.
@@ -175,6 +180,12 @@ class Config:
         default="pause", validator=one_of("pause", "drop_oldest", "disconnect"), kw_only=True
     )
     max_pause: float = attrs.field(default=20.0, validator=seconds(forever=True), kw_only=True)
+    proxy: str | None = attrs.field(
+        default=ENVIRONMENT,
+        validator=proxy_field,
+        repr=lambda proxy: repr(safe_proxy(proxy)),
+        kw_only=True,
+    )
     unix_socket: str | os.PathLike[str] | None = attrs.field(
         default=None, validator=unix_socket_field, kw_only=True
     )
@@ -196,6 +207,10 @@ class Config:
             raise ConfigError(
                 f"Config.heartbeat_timeout is {self.heartbeat_timeout!r}; accepted is at most "
                 f"Config.heartbeat_interval, {interval!r}"
+            )
+        if self.unix_socket is not None and self.proxy not in {None, ENVIRONMENT}:
+            raise ConfigError(
+                "Config.unix_socket and Config.proxy are both given; accepted is one of them"
             )
         for vsn in parse_qs(urlsplit(self.uri).query, keep_blank_values=True).get("vsn", []):
             self.check_vsn("uri", vsn)

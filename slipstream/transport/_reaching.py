@@ -1,4 +1,4 @@
-"""How the server is reached: directly over TCP, or by a Unix-domain socket."""
+"""How the server is reached: directly over TCP, through a proxy, or by a Unix-domain socket."""
 
 import os
 import socket
@@ -7,12 +7,13 @@ from typing import Any, TypeAlias
 
 import trio
 
-from slipstream.config import check_unix_socket
+from slipstream.config import check_unix_socket, parse_proxy
 from slipstream.errors import ConfigError
 from slipstream.interfaces import ConnectRequest
 
 from ._attempt import Attempt, Target
 from ._lifecycle import bare
+from ._proxies import ask_proxy
 
 __all__ = ["reach"]
 
@@ -31,6 +32,11 @@ async def reach(target: Target, request: ConnectRequest, attempt: Attempt) -> so
     Raises:
         ConnectError: with the step and the cause.
     """
+    if request.proxy is not None:
+        attempt.step = "proxy"
+        if request.unix_socket is not None:
+            raise attempt.error("the request has a proxy and a Unix-domain socket")
+        return await _go_through(request.proxy, target, attempt)
     if request.unix_socket is not None:
         attempt.step = "unix"
         return await _dial_unix(request.unix_socket, attempt)
@@ -38,6 +44,30 @@ async def reach(target: Target, request: ConnectRequest, attempt: Attempt) -> so
     addresses = await _look_up(target.host, target.port, attempt)
     attempt.step = "tcp"
     return await _dial(addresses, attempt)
+
+
+async def _go_through(url: str, target: Target, attempt: Attempt) -> socket.socket:
+    """Reach *target* through the proxy at *url*."""
+    try:
+        proxy = parse_proxy(url)
+    except ValueError as error:
+        raise attempt.error(f"the proxy's URL cannot be used: {error}") from error
+    attempt.where += f" through the proxy {proxy}"
+    host = target.host
+    if proxy.scheme in {"socks4", "socks5"}:
+        # As in curl, whose words these are: with "socks4a" and "socks5h" the proxy looks it up.
+        attempt.step = "dns"
+        found = await _look_up(host, target.port, attempt)
+        # SOCKS 4 has no other addresses, and a proxy for SOCKS 5 may have none.
+        host = min(found, key=lambda each: each[0] != socket.AF_INET)[3][0]
+        attempt.step = "proxy"
+    sock = await _dial(await _look_up(proxy.host, proxy.port, attempt), attempt)
+    try:
+        await ask_proxy(sock, proxy, host, target.port, attempt)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 async def _look_up(host: str, port: int, attempt: Attempt) -> list[_Address]:

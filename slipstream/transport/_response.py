@@ -21,7 +21,7 @@ MAX_SHOWN = 200
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] +([1-9][0-9][0-9])(?: .*)?$")
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] +([1-9][0-9][0-9])(?: (.*))?$")
 _CHUNK_HEAD = re.compile(rb"([0-9A-Fa-f]{1,8})[^\n]*\n")
 _BEGINNING = b"HTTP/1."
 
@@ -41,14 +41,16 @@ class ResponseReader:
     Attributes:
         state: how far it has got.
         status: the status, once the head is complete.
+        reason: what stands behind it.
         headers: the headers, names in lower case.
         head: the head of a 101, as it came.
-        rest: what came behind that head.
+        rest: what came behind the head, with it.
     """
 
     def __init__(self) -> None:
         self.state = ResponseState.HEAD
         self.status = 0
+        self.reason = ""
         self.headers: tuple[tuple[str, str], ...] = ()
         self.head = b""
         self.rest = b""
@@ -115,8 +117,9 @@ class ResponseReader:
             return False
         head, rest = bytes(buffer[: end.end()]), bytes(buffer[end.end() :])
         self._parse(bytes(buffer[: end.start()]))
+        self.rest = rest
         if self.status == 101:
-            self.head, self.rest = head, rest
+            self.head = head
             self.state = ResponseState.UPGRADED
             return False
         if self.status < 200:  # an interim answer, such as 103: another follows
@@ -133,6 +136,7 @@ class ResponseReader:
         if found is None:
             raise RemoteProtocolError(f"the answer is not HTTP: {line[:64]!r}")
         self.status = int(found[1])
+        self.reason = (found[2] or b"").decode("latin-1").strip()
         pairs = (each.decode("latin-1").partition(":") for each in lines)
         self.headers = tuple((key.strip().lower(), value.strip()) for key, _, value in pairs)
 

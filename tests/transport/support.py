@@ -34,6 +34,7 @@ __all__ = [
     "echo_until_close",
     "failed",
     "frame",
+    "free_port",
     "serving",
 ]
 
@@ -341,3 +342,10 @@ async def failed(uri: str, *, within: float = 2.0, **options: Any) -> ConnectErr
             pytest.fail("it was opened")
     assert trio.current_time() - started < within
     return caught.value
+
+
+async def free_port() -> int:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port: int = listener.socket.getsockname()[1]
+    await listener.aclose()
+    return port

@@ -2,8 +2,6 @@ import os
 import socket
 import ssl
 import sys
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,14 @@ from slipstream.errors import ConfigError
 from slipstream.interfaces import ConnectRequest
 from slipstream.transport._attempt import Attempt, parse_target
 from slipstream.transport._reaching import reach
+from tests.transport.names import names
 from tests.transport.support import (
     PATIENCE,
     Connection,
     connect,
     echo_until_close,
     failed,
+    free_port,
     serving,
 )
 from tests.transport.sweeps import cancelled_at_every_step, counts_descriptors, descriptors
@@ -30,51 +30,6 @@ on_linux = pytest.mark.skipif(
 )
 
 has_unix = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix-domain sockets")
-
-
-class Names(trio.abc.HostnameResolver):
-    """Knows a few names, each with its addresses; others fail, and "slow" is never answered."""
-
-    def __init__(self, **names: Sequence[str]) -> None:
-        self.names = names
-
-    async def getaddrinfo(
-        self,
-        host: bytes | None,
-        port: bytes | str | int | None,
-        family: int = 0,
-        type: int = 0,  # noqa: A002 - the interface's name
-        proto: int = 0,
-        flags: int = 0,
-    ) -> Any:
-        assert host is not None
-        if host == b"slow":
-            await trio.sleep_forever()
-        if host.decode() not in self.names:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [
-            (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))
-            for address in self.names[host.decode()]
-        ]
-
-    async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
-        raise NotImplementedError
-
-
-@asynccontextmanager
-async def names(**known: Sequence[str]) -> AsyncGenerator[None]:
-    before = trio.socket.set_custom_hostname_resolver(Names(**known))
-    try:
-        yield
-    finally:
-        trio.socket.set_custom_hostname_resolver(before)
-
-
-async def free_port() -> int:
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    port: int = listener.socket.getsockname()[1]
-    await listener.aclose()
-    return port
 
 
 async def test_a_refused_connection_fails_in_step_tcp() -> None:
