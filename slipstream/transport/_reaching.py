@@ -75,6 +75,8 @@ async def _look_up(host: str, port: int, attempt: Attempt) -> list[_Address]:
         found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise attempt.error(f"no address for {host!r}: {error}") from error
+    if not found:  # a resolver of one's own may say so
+        raise attempt.error(f"no address for {host!r}")
     return [(family, kind, number, where) for family, kind, number, _, where in found]
 
 

@@ -49,6 +49,12 @@ async def test_an_unknown_name_fails_in_step_dns() -> None:
     assert "nowhere.example" in str(error)
 
 
+async def test_a_name_without_an_address_fails_in_step_dns() -> None:
+    async with names(none=[]):
+        error = await failed("ws://none/")
+    assert error.step == "dns"
+
+
 async def test_an_impossible_name_fails_in_step_dns() -> None:
     error = await failed(f"ws://{'x' * 64}.example/")
     assert error.step == "dns"
