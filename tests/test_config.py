@@ -132,6 +132,8 @@ def test_a_wrong_duration_is_refused_by_name_and_value(name: str, value: Any) ->
         ({"params": {"a": "\ud800"}}, "Config.params: 'a' or its value holds a lone surrogate"),
         ({"auth_token": "\ud800"}, "Config.auth_token holds a lone surrogate"),
         ({"headers": {"Host": "h"}}, "'Host' is set by the upgrade itself"),
+        ({"compression": "gzip"}, "a value of type PerMessageDeflate, 'deflate', or None"),
+        ({"max_fragments": 0}, "accepted is a whole number from 1"),
         ({"params": 7}, "Config.params is 'int'"),
         ({"headers": 7}, "neither a mapping nor"),
         ({"headers": {"a b": "c"}}, "'a b' is no header name"),

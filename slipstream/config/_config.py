@@ -12,6 +12,7 @@ from slipstream.errors import ConfigError
 from slipstream.interfaces import (
     JsonCodec,
     OpenTransport,
+    PerMessageDeflate,
     Provider,
     ReconnectDecider,
     RejoinDecider,
@@ -47,6 +48,10 @@ def _reconnect_policy(value: Any) -> Any:
 
 def _rejoin_policy(value: Any) -> Any:
     return RejoinPolicy(delays=value) if isinstance(value, list | tuple) else value  # pyright: ignore[reportUnknownArgumentType]  # checked by the policy
+
+
+def _compression(value: Any) -> Any:
+    return PerMessageDeflate() if value == "deflate" else value
 
 
 def _check_transport(instance: Any, field: Field, value: Any) -> None:
@@ -93,7 +98,10 @@ class Config:
         serializer: by default the V2 serializer.
         json: by default ``msgspec.json``.
         ssl_context: by default ``ssl.create_default_context()``.
-        max_message_size: bytes; a larger message ends the connection with 1009.
+        compression: ``"deflate"``, or a :class:`~slipstream.interfaces.PerMessageDeflate`, offers
+            to compress messages; the server decides.
+        max_message_size: bytes, inflated; a larger message ends the connection with 1009.
+        max_fragments: frames of one message; more end the connection with 1009.
         inbound_limit: unread messages before *on_overflow* decides.
         inbound_bytes: their bytes, likewise.
         on_overflow: stop reading, drop the oldest, or disconnect.
@@ -173,7 +181,14 @@ class Config:
     ssl_context: ssl.SSLContext | None = attrs.field(
         default=None, validator=instance_of(ssl.SSLContext, none=True), repr=False, kw_only=True
     )
+    compression: PerMessageDeflate | None = attrs.field(
+        default=None,
+        converter=_compression,
+        validator=instance_of(PerMessageDeflate, none=True, or_else="'deflate'"),
+        kw_only=True,
+    )
     max_message_size: int = attrs.field(default=16 << 20, validator=whole(least=1), kw_only=True)
+    max_fragments: int = attrs.field(default=1 << 17, validator=whole(least=1), kw_only=True)
     inbound_limit: int = attrs.field(default=4096, validator=whole(least=1), kw_only=True)
     inbound_bytes: int = attrs.field(default=16 << 20, validator=whole(least=1), kw_only=True)
     on_overflow: Literal["pause", "drop_oldest", "disconnect"] = attrs.field(

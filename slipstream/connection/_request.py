@@ -76,6 +76,8 @@ async def build_request(config: Config) -> ConnectRequest:
             write_timeout=config.write_timeout,
             close_timeout=config.close_timeout,
             max_message_size=config.max_message_size,
+            max_fragments=config.max_fragments,
+            compression=config.compression,
             outbound_bytes=config.outbound_bytes,
             tcp_keepalive=config.tcp_keepalive,
             tcp_user_timeout=config.tcp_user_timeout,

@@ -84,7 +84,8 @@ class Endpoint:
         Raises:
             DisconnectedError: when the connection has ended and everything was delivered.
         """
-        await trio.lowlevel.checkpoint()
+        if self._messages or self._reason is not None:
+            await trio.lowlevel.checkpoint()
         while not self._messages:
             if self._reason is not None:
                 raise DisconnectedError(self._reason)
@@ -94,6 +95,7 @@ class Endpoint:
         self._taken.unpark_all()
         return messages
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C between two steps would tear the frame
     def send_nowait(self, frame: Frame, /, *, token: Any = None, urgent: bool = False) -> None:
         """Queue *frame*, whole. Never blocks.
 
@@ -102,7 +104,9 @@ class Endpoint:
         """
         if self._reason is not None:
             raise DisconnectedError(self._reason)
+        alone = self.outbox.idle
         self.outbox.put(frame, token=token, urgent=urgent)
+        self.hasten(alone=alone)
 
     async def wait_room(self) -> None:
         """Wait until less than ``outbound_bytes`` is queued. Safe to cancel.
@@ -128,6 +132,10 @@ class Endpoint:
         )
 
     # For the subclass
+
+    def hasten(self, *, alone: bool) -> None:
+        """Let what was just queued be written; *alone* tells that nothing else is waiting."""
+        self.outbox.wake_writer()
 
     def touch(self) -> None:
         """Note that bytes arrived just now."""

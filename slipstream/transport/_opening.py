@@ -9,6 +9,7 @@ from slipstream.interfaces import ConnectRequest
 
 from ._attempt import Attempt, Target
 from ._reaching import reach
+from ._stream import SocketStream, TLSStream
 
 __all__ = ["open_stream"]
 
@@ -17,48 +18,46 @@ KEEPALIVE_INTERVAL = 10
 KEEPALIVE_COUNT = 3
 
 
-async def open_stream(
-    target: Target, request: ConnectRequest, attempt: Attempt
-) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
+async def open_stream(target: Target, request: ConnectRequest, attempt: Attempt) -> SocketStream:
     """Reach the server, and do TLS with it for ``wss:``. Cancelled or failed, it leaves nothing open.
 
     Raises:
         ConnectError: with the step and the cause.
     """
-    reached = await reach(target, request, attempt)
-    stream = trio.SocketStream(trio.socket.from_stdlib_socket(reached))
+    sock = await reach(target, request, attempt)
     try:
         try:
             if request.unix_socket is None:
-                _set_options(stream, request)
+                _set_options(sock, request)
         except OSError as error:
             raise attempt.error(f"a socket option was refused: {error}") from error
         if not target.secure:
-            return stream
+            return SocketStream(sock)
         attempt.step = "tls"
-        return await _start_tls(stream, target, request, attempt)
+        return await _start_tls(sock, target, request, attempt)
     except BaseException:
-        await trio.aclose_forcefully(stream)
+        sock.close()
         raise
 
 
-def _set_options(stream: trio.SocketStream, request: ConnectRequest) -> None:
-    """Set what makes a dead path known. ``TCP_NODELAY`` is set by trio.
+def _set_options(sock: socket.socket, request: ConnectRequest) -> None:
+    """Set what makes small writes fast and a dead path known.
 
     Not every platform has every option; the heartbeat notices what these would have.
     """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if request.tcp_keepalive:
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in (
             ("TCP_KEEPIDLE", KEEPALIVE_IDLE),
             ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL),
             ("TCP_KEEPCNT", KEEPALIVE_COUNT),
         ):
             if hasattr(socket, name):
-                stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     if request.tcp_user_timeout is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
         milliseconds = max(1, round(request.tcp_user_timeout * 1000))
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
 def _default_context() -> ssl.SSLContext:
@@ -68,17 +67,15 @@ def _default_context() -> ssl.SSLContext:
 
 
 async def _start_tls(
-    stream: trio.SocketStream, target: Target, request: ConnectRequest, attempt: Attempt
-) -> trio.SSLStream[trio.SocketStream]:
+    sock: socket.socket, target: Target, request: ConnectRequest, attempt: Attempt
+) -> TLSStream:
     context = request.ssl_context
     if context is None:
         # Reads the certificates of the system from files, which takes a while: in a thread.
         context = await trio.to_thread.run_sync(_default_context, abandon_on_cancel=True)
-    secure = trio.SSLStream(stream, context, server_hostname=target.host, https_compatible=True)
     try:
-        # Now, and not with the first write: so its errors are its own.
-        await secure.do_handshake()
-    except trio.BrokenResourceError as error:
-        cause = error.__cause__ or error
-        raise attempt.error(f"the TLS handshake failed: {cause}") from cause
-    return secure
+        stream = TLSStream(sock, context, server_hostname=target.host)
+        await stream.do_handshake()
+    except (OSError, ValueError) as error:
+        raise attempt.error(f"the TLS handshake failed: {error}") from error
+    return stream

@@ -22,17 +22,16 @@ SLICE_BYTES = 64 * 1024
 
 @attrs.frozen(eq=False)
 class Batch:
-    """What one turn of the writer takes: *control* is framed already, and goes first."""
+    """What one turn of the writer takes: *control* is framed already, and goes first.
+
+    *size* is the bytes of its messages, framing left out.
+    """
 
     control: tuple[bytes, ...]
     pong: bytes | None
-    frames: tuple[Frame, ...]
-    tokens: tuple[Any, ...]
-
-    @property
-    def size(self) -> int:
-        """The bytes of its messages, framing left out."""
-        return sum(len(frame.data) for frame in self.frames)
+    frames: list[Frame]
+    tokens: list[Any]
+    size: int
 
 
 class Outbox:
@@ -55,19 +54,19 @@ class Outbox:
         self._pong: bytes | None = None
         self._urgent: deque[tuple[Frame, Any]] = deque()
         self._frames: deque[tuple[Frame, Any]] = deque()
+        self._begun: Batch | None = None
         self._filled = trio.lowlevel.ParkingLot()
         self._drained = trio.lowlevel.ParkingLot()
 
     def put(self, frame: Frame, *, token: Any = None, urgent: bool = False) -> None:
-        """Queue *frame*, whole."""
+        """Queue *frame*, whole. The writer learns of it by :meth:`wake_writer`."""
         (self._urgent if urgent else self._frames).append((frame, token))
         self.queued_bytes += len(frame.data)
-        self._filled.unpark()
 
     def put_control(self, data: bytes) -> None:
-        """Queue *data*, framed already, ahead of every message."""
+        """Queue *data*, framed already, ahead of every message; wake the writer."""
         self._control.append(data)
-        self._filled.unpark()
+        self.wake_writer()
 
     def put_pong(self, payload: bytes) -> None:
         """Queue the answer to a ping.
@@ -76,7 +75,6 @@ class Outbox:
         processed Ping frame" will do (RFC 6455, 5.5.3), and no flood of pings can fill the memory.
         """
         self._pong = payload
-        self._filled.unpark()
 
     def drop_frames(self) -> None:
         """Forget the frames that nobody has begun to write."""
@@ -88,22 +86,31 @@ class Outbox:
     @property
     def idle(self) -> bool:
         """Whether everything that was queued has been handed to the network."""
-        return not self.writing and not self._waiting
+        return not (
+            self.writing or self._frames or self._urgent or self._control or self._pong is not None
+        )
 
     @property
     def full(self) -> bool:
         """Whether as much is queued as should be, or more."""
         return self.queued_bytes >= self._limit
 
+    def wake_writer(self) -> None:
+        """Let the writer look."""
+        self._filled.unpark()
+
     async def take(self) -> Batch:
         """Wait until something is queued, and take one turn's worth: about 64 KiB, or one frame.
 
-        Safe to cancel. The caller must call :meth:`written` next.
+        Only the writer may call it, while nothing is being written but what was given back. Safe to
+        cancel. The caller must call :meth:`written` next.
         """
+        # One pass for everybody who is about to queue something, so that it goes out in one piece.
         await trio.lowlevel.checkpoint()
-        while not self._waiting:
+        while self._begun is None and (self.idle or self.writing):
             await self._filled.park()
-        return self.take_nowait()
+        begun, self._begun = self._begun, None
+        return begun or self.take_nowait()
 
     def take_nowait(self) -> Batch:
         """Take one turn's worth of what is queued, which may be nothing."""
@@ -111,24 +118,29 @@ class Outbox:
         pong, self._pong = self._pong, None
         frames: list[Frame] = []
         tokens: list[Any] = []
-        size = sum(map(len, control))
+        size = 0
+        room = SLICE_BYTES - sum(map(len, control))
         for queue in (self._urgent, self._frames):
-            while queue and size < SLICE_BYTES:
+            while queue and size < room:
                 frame, token = queue.popleft()
                 size += len(frame.data)
                 frames.append(frame)
                 if token is not None:
                     tokens.append(token)
         self.writing = True
-        return Batch(control, pong, tuple(frames), tuple(tokens))
+        return Batch(control, pong, frames, tokens, size)
+
+    def give_back(self, batch: Batch) -> None:
+        """Leave it to the writer to finish *batch*, of which something was written."""
+        self._begun = batch
+        self.wake_writer()
 
     def written(self, batch: Batch) -> Sequence[Any]:
         """Note that *batch* has been handed to the network; give its tokens."""
-        size = batch.size
         self.writing = False
-        self.queued_bytes -= size
+        self.queued_bytes -= batch.size
         self.sent_messages += len(batch.frames)
-        self.sent_bytes += size
+        self.sent_bytes += batch.size
         self._drained.unpark_all()
         return batch.tokens
 
@@ -145,7 +157,3 @@ class Outbox:
     def wake(self) -> None:
         """Let those who wait for a change look again."""
         self._drained.unpark_all()
-
-    @property
-    def _waiting(self) -> bool:
-        return bool(self._control or self._frames or self._urgent or self._pong is not None)

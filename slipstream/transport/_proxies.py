@@ -7,17 +7,14 @@ answer: one in two segments is either no answer or spoils the bytes that follow.
 import base64
 import socket
 
-import trio
-
 from slipstream.config import Proxy
 from slipstream.errors import RemoteProtocolError
 
 from ._attempt import Attempt
 from ._response import MAX_SHOWN, ResponseReader, ResponseState
+from ._stream import SocketStream
 
 __all__ = ["ask_proxy"]
-
-READ_BYTES = 64 * 1024
 
 
 async def ask_proxy(
@@ -34,19 +31,19 @@ async def ask_proxy(
             await _ask_for_tunnel(sock, proxy, host, port, attempt)
         else:
             await _ask_socks(sock, proxy, host, port, attempt)
-    except (OSError, trio.BrokenResourceError) as broken:
-        error = broken.__cause__ or broken
+    except OSError as error:
         raise attempt.error(f"the proxy broke the connection: {error}") from error
 
 
 async def _ask_for_tunnel(
     sock: socket.socket, proxy: Proxy, host: str, port: int, attempt: Attempt
 ) -> None:
-    stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+    stream = SocketStream(sock)
     reader = ResponseReader()
-    await stream.send_all(_connect_request(proxy, host, port))
+    stream.begin_send(_connect_request(proxy, host, port))
+    await stream.finish_send()
     while reader.state is ResponseState.HEAD:
-        data = await stream.receive_some(READ_BYTES)
+        data = await stream.receive_some()
         if not data:
             eof = EOFError("it closed the connection before it had answered")
             raise attempt.error(f"the proxy did not answer: {eof}") from eof

@@ -7,6 +7,8 @@ reason why the connection ended.
 """
 
 import base64
+import math
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn, TypeAlias, assert_never, cast
@@ -19,7 +21,8 @@ from slipstream.interfaces import ConnectRequest, Transport
 from slipstream.reasons import TransportFailed
 
 from ._attempt import Attempt, Target, check_request, parse_target
-from ._frames import BINARY, PONG, TEXT, FrameParser, build_close, build_frame
+from ._deflate import Deflater, Inflater, agree, build_offer, take_answer
+from ._frames import BINARY, PONG, TEXT, build_close, build_frame
 from ._lifecycle import (
     Abort,
     AnswerClose,
@@ -33,7 +36,9 @@ from ._lifecycle import (
 )
 from ._opening import open_stream
 from ._outbox import SLICE_BYTES, Batch
+from ._parser import FrameParser
 from ._response import ResponseReader, ResponseState
+from ._stream import SocketStream
 from ._tap import Tap
 
 __all__ = ["open_websocket_transport"]
@@ -41,16 +46,16 @@ __all__ = ["open_websocket_transport"]
 END_OF_TCP_GRACE = 1.0
 """Seconds that the server has to close TCP first, once both sides said Close (RFC 6455, 7.1.1)."""
 
-ABORT_GRACE = 0.1
-"""Seconds that the last Close of an abort has, where the kernel does not take it at once."""
-
 REFUSAL_GRACE = 1.0
 """Seconds that the body of a refusal has to arrive, after its head."""
 
-READ_BYTES = 64 * 1024
+CORK_SECONDS = 0.0005
+"""Whoever sends so soon after another has probably more to come: the writer sends it in one piece.
+
+Nothing waits for this time to pass, only for the tasks that can run already.
+"""
 
 _OnWritten: TypeAlias = Callable[[Sequence[Any]], None]
-_NetworkStream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 
 @asynccontextmanager
@@ -102,7 +107,7 @@ class _WebSocketTransport(LivingEndpoint):
         self,
         request: ConnectRequest,
         target: Target,
-        stream: _NetworkStream,
+        stream: SocketStream,
         on_written: _OnWritten,
     ) -> None:
         super().__init__(request)
@@ -111,7 +116,10 @@ class _WebSocketTransport(LivingEndpoint):
         self._on_written = on_written
         self._tap = Tap(self.outbox)
         self._response = ResponseReader()
-        self._parser = FrameParser(max_message_size=request.max_message_size)
+        self._parser: FrameParser | None = None  # once the server has agreed
+        self._deflater: Deflater | None = None
+        self._begun: Batch | None = None  # what a caller began to write, and the writer must finish
+        self._quiet_since = -math.inf  # when a caller last wrote
         self._opened = False
         self._answered = trio.Event()  # the upgrade has succeeded or failed
         self._response_complete = trio.Event()
@@ -190,6 +198,9 @@ class _WebSocketTransport(LivingEndpoint):
 
     def _extra_headers(self) -> list[tuple[bytes, bytes]]:
         headers = [(name.encode(), value.encode()) for name, value in self.request.headers]
+        if self.request.compression is not None:
+            offer = build_offer(self.request.compression)
+            headers.append((b"Sec-WebSocket-Extensions", offer.encode()))
         credentials = self._target.credentials
         if credentials is not None and not any(k.lower() == b"authorization" for k, _ in headers):
             headers.append((b"Authorization", b"Basic " + base64.b64encode(credentials.encode())))
@@ -202,15 +213,16 @@ class _WebSocketTransport(LivingEndpoint):
         try:
             while True:
                 await self.wait_inbox_room()
-                data = await self._stream.receive_some(READ_BYTES)
+                data = await self._stream.receive_some()
                 if not data:
                     break
                 self.touch()
-                self._feed(bytes(data))
-        except trio.BrokenResourceError as broken:
-            error = broken.__cause__ or broken
-        except RemoteProtocolError as garbage:
-            error = garbage
+                self._feed(data)
+        except OSError as broken:
+            error = broken
+        except RemoteProtocolError as garbage:  # instead of an answer, or in it
+            self._upgrade_error = error = garbage
+            self._answered.set()
         self._tap.pass_eof()
         self._response.feed_eof()
         self._response_complete.set()
@@ -242,7 +254,7 @@ class _WebSocketTransport(LivingEndpoint):
             case ResponseState.HEAD:
                 pass
             case ResponseState.UPGRADED:
-                self._tap.pass_up(self._response.head)
+                self._tap.pass_up(self._agree(self._response.head))
                 self._parse(self._response.rest)
             case ResponseState.BODY:
                 self._answered.set()
@@ -252,16 +264,40 @@ class _WebSocketTransport(LivingEndpoint):
             case _:
                 assert_never(state)
 
+    def _agree(self, head: bytes) -> bytes:
+        """Take what is ours out of the *head* of a 101, and be ready for frames.
+
+        Raises:
+            RemoteProtocolError: if the server accepted what was not offered.
+        """
+        offer, inflater = self.request.compression, None
+        if offer is not None:
+            # trio-websocket must not see the answer, since the offer was not its own.
+            head, answer = take_answer(head)
+            if answer is not None:
+                agreed = agree(offer, answer)
+                inflater, self._deflater = Inflater(agreed), Deflater(offer, agreed)
+        self._parser = FrameParser(
+            max_message_size=self.request.max_message_size,
+            max_fragments=self.request.max_fragments,
+            inflater=inflater,
+        )
+        return head
+
     def _parse(self, data: bytes) -> None:
         """Parse frames, and act on what they say."""
         parser = self._parser
-        if self._peer_done.is_set():
+        if parser is None or self._peer_done.is_set():
             return
         messages, size = parser.feed(data)
         self.deliver(messages, size)
+        if len(messages) == 1:
+            self._quiet_since = -math.inf  # whoever answers it need not wait for others who do
         if parser.pong is not None:
+            alone = self.outbox.idle
             self.outbox.put_pong(parser.pong)
             parser.pong = None
+            self.hasten(alone=alone)
         if parser.close is not None:
             self._peer_done.set()
             self._tap.pass_up(parser.close.frame)
@@ -272,27 +308,69 @@ class _WebSocketTransport(LivingEndpoint):
 
     # Writing
 
+    def hasten(self, *, alone: bool) -> None:
+        """Write what was queued, if it is *alone* and small; else leave it to the writer."""
+        if alone and self.outbox.queued_bytes <= SLICE_BYTES:
+            now = time.perf_counter()
+            if now - self._quiet_since > CORK_SECONDS:
+                self._quiet_since = now
+                self._write_now()
+                return
+        self.outbox.wake_writer()
+
+    def _write_now(self) -> None:
+        """Write one turn without waiting; what the kernel does not take is left to the writer."""
+        batch = self.outbox.take_nowait()
+        if self._stream.begin_send(self._serialize(batch)):
+            self._note_written(batch)
+        else:
+            self._begun = batch
+            self.outbox.give_back(batch)
+
     async def _write(self) -> None:
-        """Write what is queued: the only task that does."""
-        seconds = self.request.write_timeout
+        """Write what is queued, turn by turn."""
         try:
             while True:
                 batch = await self.outbox.take()
-                data = memoryview(_serialize(batch))
-                for at in range(0, len(data), SLICE_BYTES):
-                    with trio.move_on_after(seconds) as scope:
-                        await self._stream.send_all(data[at : at + SLICE_BYTES])
-                    if scope.cancelled_caught:
-                        self.broke(TimeoutError(f"nothing could be written for {seconds:g} s"))
-                        return
-                tokens = self.outbox.written(batch)
-                if tokens:
-                    self._on_written(tokens)
-        except trio.BrokenResourceError as broken:
+                if batch is self._begun:
+                    self._begun = None
+                    await self._finish_send()
+                else:
+                    data = memoryview(self._serialize(batch))
+                    for at in range(0, len(data), SLICE_BYTES):
+                        if not self._stream.begin_send(data[at : at + SLICE_BYTES]):
+                            await self._finish_send()
+                self._note_written(batch)
+        except trio.TooSlowError:
+            seconds = self.request.write_timeout
+            self.broke(TimeoutError(f"nothing could be written for {seconds:g} s"))
+        except OSError as broken:
             # The server may have said why before it cut the line: reading that comes first.
             with trio.move_on_after(END_OF_TCP_GRACE):
                 await self._peer_gone.wait()
-            self.broke(broken.__cause__ or broken)
+            self.broke(broken)
+
+    async def _finish_send(self) -> None:
+        with trio.fail_after(self.request.write_timeout):
+            await self._stream.finish_send()
+
+    def _note_written(self, batch: Batch) -> None:
+        tokens = self.outbox.written(batch)
+        if tokens:
+            self._on_written(tokens)
+
+    def _serialize(self, batch: Batch) -> bytes:
+        parts = list(batch.control)
+        if batch.pong is not None:
+            parts.append(build_frame(PONG, batch.pong))
+        for data, binary in batch.frames:
+            opcode = BINARY if binary else TEXT
+            deflated = self._deflater.deflate(data) if self._deflater is not None else None
+            if deflated is None:
+                parts.append(build_frame(opcode, data))
+            else:
+                parts.append(build_frame(opcode, deflated, compressed=True))
+        return b"".join(parts) if len(parts) != 1 else parts[0]
 
     # The end
 
@@ -324,9 +402,9 @@ class _WebSocketTransport(LivingEndpoint):
             case Abort(code):
                 self.outbox.drop_frames()
                 # A Close would have to wait for the frame that is being written.
-                if not self.outbox.writing:
-                    with trio.move_on_after(ABORT_GRACE):
-                        await self._wait_close_written(code, "")
+                if not self.outbox.writing and not self._tap.close_sent:
+                    self.outbox.put_control(build_close(code))
+                    self._write_now()
             case HangUp():
                 pass
             case _:
@@ -347,15 +425,7 @@ class _WebSocketTransport(LivingEndpoint):
         self._answered.set()
         self._response_complete.set()
         self.outbox.drop_frames()
-        await trio.aclose_forcefully(self._stream)
-
-
-def _serialize(batch: Batch) -> bytes:
-    parts = list(batch.control)
-    if batch.pong is not None:
-        parts.append(build_frame(PONG, batch.pong))
-    parts += (build_frame(BINARY if frame.binary else TEXT, frame.data) for frame in batch.frames)
-    return b"".join(parts)
+        self._stream.close()
 
 
 def _root(error: BaseException) -> BaseException:

@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from slipstream import Config, ConfigError, ConnectError
+from slipstream import Config, ConfigError, ConnectError, PerMessageDeflate
 from slipstream.connection import build_request, provide
 from slipstream.protocol import V1Serializer
 
@@ -45,14 +45,17 @@ def test_the_request_holds_everything() -> None:
             subprotocols=("extra",),
             connect_timeout=7.0,
             unix_socket="app.sock",
+            compression="deflate",
+            max_fragments=7,
         )
         request = await build_request(config)
         assert request.uri == f"{URI}?room=1&token=a+b%26c&vsn=2.0.0"
         assert request.headers == (("X-Key", "k"),)
         token = base64.b64encode(b"async").decode().rstrip("=")
         assert request.subprotocols == ("phoenix", f"base64url.bearer.phx.{token}", "extra")
-        assert request.connect_timeout == 7.0
         assert request.unix_socket == "app.sock"
+        assert (request.connect_timeout, request.max_fragments) == (7.0, 7)
+        assert request.compression == PerMessageDeflate()
         assert "token" not in repr(request)
 
     run(scenario)

@@ -1,7 +1,7 @@
 import socket
+from contextlib import closing
 
 import pytest
-import trio
 
 from slipstream.interfaces import ConnectRequest
 from slipstream.transport._attempt import Attempt, parse_target
@@ -12,10 +12,10 @@ from tests.transport.support import echo_until_close, failed, serving
 async def test_a_refused_socket_option_is_told_and_leaves_nothing_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    opened: list[trio.SocketStream] = []
+    opened: list[socket.socket] = []
 
-    def refuse(stream: trio.SocketStream, request: ConnectRequest) -> None:
-        opened.append(stream)
+    def refuse(sock: socket.socket, request: ConnectRequest) -> None:
+        opened.append(sock)
         raise OSError(92, "Protocol not available")
 
     monkeypatch.setattr("slipstream.transport._opening._set_options", refuse)
@@ -23,7 +23,7 @@ async def test_a_refused_socket_option_is_told_and_leaves_nothing_open(
         error = await failed(server.request().uri)
     assert error.step == "tcp"
     assert "Protocol not available" in str(error)
-    assert [stream.socket.fileno() for stream in opened] == [-1]
+    assert [sock.fileno() for sock in opened] == [-1]
 
 
 @pytest.mark.parametrize("keepalive", [True, False])
@@ -32,12 +32,11 @@ async def test_the_socket_has_the_options_that_make_a_dead_path_known(keepalive:
     async with serving(echo_until_close) as server:
         request = server.request(tcp_keepalive=keepalive, tcp_user_timeout=2.5)
         stream = await open_stream(parse_target(request.uri), request, Attempt(3.0))
-        assert isinstance(stream, trio.SocketStream)
-        async with stream:
+        with closing(stream):
             options = stream.socket
             assert options.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
             assert bool(options.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) is keepalive
             if hasattr(socket, "TCP_USER_TIMEOUT"):
                 assert options.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 2500
-            await stream.send_all(b"GET / HTTP/1.1\r\n\r\n")
+            assert stream.begin_send(b"GET / HTTP/1.1\r\n\r\n")
         await server.result()

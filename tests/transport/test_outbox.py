@@ -20,7 +20,7 @@ async def test_control_goes_first_then_the_pong_then_urgent_frames_then_the_rest
     batch = await outbox.take()
     assert (batch.control, batch.pong) == ((b"control",), b"new")
     assert frames_of(batch) == [b"beat", b"1", b"2"]
-    assert outbox.written(batch) == (0, 1)
+    assert outbox.written(batch) == [0, 1]
 
 
 async def test_a_turn_takes_about_64_kib_so_that_what_is_urgent_need_not_wait_for_more() -> None:
@@ -53,7 +53,7 @@ async def test_dropped_frames_are_no_longer_queued_but_control_stays() -> None:
     outbox.drop_frames()
     assert outbox.queued_bytes == 0
     batch = await outbox.take()
-    assert (batch.control, batch.frames, batch.tokens) == ((b"close",), (), ())
+    assert (batch.control, batch.frames, batch.tokens) == ((b"close",), [], [])
 
 
 async def test_a_cancelled_take_takes_nothing(autojump_clock: MockClock) -> None:

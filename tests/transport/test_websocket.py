@@ -130,7 +130,7 @@ async def test_a_server_that_breaks_the_rules_is_told_so_and_left(sent: bytes, c
         return close and close[0], await seconds_until_end(connection)
 
     async with serving(script) as server:
-        request = server.request(max_message_size=1000, close_timeout=0.3)
+        request = server.request(max_message_size=1000, max_fragments=16384, close_timeout=0.3)
         async with connect(request) as transport:
             got, reason = await drain(transport)
             assert got == ["before"]
