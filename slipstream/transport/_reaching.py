@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from slipstream.config import check_unix_socket, parse_proxy
 from slipstream.errors import ConfigError
@@ -85,6 +86,7 @@ async def _dial(addresses: Sequence[_Address], attempt: Attempt) -> socket.socke
     errors: list[OSError] = []
     winners: list[socket.socket] = []
 
+    @enable_ki_protection  # between a socket and the list of those that get closed
     async def try_one(address: _Address, over: trio.Event) -> None:
         *kind, where = address
         try:
