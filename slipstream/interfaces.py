@@ -4,6 +4,7 @@ Nothing here does anything. A transport, a serializer or a policy of one's own i
 these methods; no base class needs to be inherited.
 """
 
+import os
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -154,9 +155,12 @@ class PerMessageDeflate:
 class ConnectRequest:
     """Everything a transport needs to open one connection; all durations in seconds.
 
-    *uri* is complete: ``ws:`` or ``wss:``, with its query. *headers* and *subprotocols* have been
-    checked: they hold no control characters. *max_message_size* is in bytes, inflated ones where the
-    server compresses. *compression* is offered; the server decides.
+    *uri* is complete: ``ws:`` or ``wss:``, with its query. With *unix_socket* it says who is meant
+    (the Host header, the name in the certificate), but not where to connect to. *proxy* is a URL, or
+    ``None`` to go directly: the environment has been looked at. A transport refuses what could
+    inject something into the head of the upgrade.
+    *max_message_size* is in bytes, inflated ones where the server compresses. *compression* is
+    offered; the server decides.
     """
 
     uri: str = attrs.field(repr=lambda uri: repr(uri.split("?")[0].rpartition("@")[2]))
@@ -172,6 +176,8 @@ class ConnectRequest:
     outbound_bytes: int = 1024 * 1024
     tcp_keepalive: bool = True
     tcp_user_timeout: float | None = None
+    proxy: str | None = attrs.field(default=None, repr=False)
+    unix_socket: str | os.PathLike[str] | None = None
 
 
 @attrs.frozen

@@ -15,9 +15,9 @@ import trio_websocket
 from slipstream.errors import RemoteProtocolError
 from slipstream.interfaces import ConnectRequest
 
+from ._attempt import Attempt, Target
 from ._deflate import Deflater, Inflater, agree, build_offer
 from ._lifecycle import bare
-from ._opening import Attempt, Target
 from ._response import ResponseReader, ResponseState
 from ._stream import SocketStream
 from ._tap import Tap
@@ -88,7 +88,7 @@ async def _refuse(stream: SocketStream, answer: ResponseReader, attempt: Attempt
                 break  # the answer is what counts, as far as it came
             answer.feed(data) if data else answer.feed_eof()
     raise attempt.error(
-        f"the server answered HTTP {answer.status}",
+        answer.refusal,
         status=answer.status,
         headers=answer.headers,
         body=answer.body,

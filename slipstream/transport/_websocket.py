@@ -13,9 +13,11 @@ from typing import Any, TypeAlias, assert_never
 
 import trio
 
+from slipstream.errors import ConfigError
 from slipstream.interfaces import ConnectRequest, Transport
 from slipstream.reasons import TransportFailed
 
+from ._attempt import Attempt, Target, check_request, parse_target
 from ._frames import BINARY, PONG, TEXT, build_close, build_frame
 from ._lifecycle import (
     Abort,
@@ -27,7 +29,7 @@ from ._lifecycle import (
     LivingEndpoint,
     beside,
 )
-from ._opening import Attempt, Target, open_stream, parse_target
+from ._opening import open_stream
 from ._outbox import SLICE_BYTES, Batch
 from ._parser import FrameParser
 from ._stream import SocketStream
@@ -67,7 +69,7 @@ async def open_websocket_transport(
     attempt = Attempt(request.connect_timeout)
     try:
         with trio.fail_at(attempt.deadline):
-            target = _parse_target(request.uri, attempt)
+            target = _check(request, attempt)
             stream = await open_stream(target, request, attempt)
     except trio.TooSlowError as error:
         raise attempt.timed_out() from error
@@ -79,12 +81,17 @@ async def open_websocket_transport(
             yield transport
 
 
-def _parse_target(uri: str, attempt: Attempt) -> Target:
+def _check(request: ConnectRequest, attempt: Attempt) -> Target:
     try:
-        target = parse_target(uri)
+        target = parse_target(request.uri)
     except ValueError as error:
         raise attempt.error(str(error)) from error
     attempt.where = f"{target.host}:{target.port}"
+    try:
+        check_request(request)
+    except ConfigError as error:
+        attempt.step = "upgrade"
+        raise attempt.error(str(error)) from error
     return target
 
 
