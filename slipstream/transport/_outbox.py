@@ -1,6 +1,6 @@
 """What is to be written, and in which order; one alone takes from here and writes.
 
-Control bytes (the upgrade request, a Close) come first, then the answer to the last ping, then
+Control bytes (the upgrade request, a Close) come first, then the answers to pings, then
 urgent frames, then the others in the order in which they were queued. Frames stay apart until the
 writer is free, so that what comes later but matters more can still go ahead of them.
 """
@@ -19,6 +19,9 @@ __all__ = ["SLICE_BYTES", "Batch", "Outbox"]
 SLICE_BYTES = 64 * 1024
 """No more than this is handed to the network at a time."""
 
+MAX_PONGS = 256
+"""No more answers to pings are kept."""
+
 
 @attrs.frozen(eq=False)
 class Batch:
@@ -28,7 +31,7 @@ class Batch:
     """
 
     control: tuple[bytes, ...]
-    pong: bytes | None
+    pongs: list[bytes]
     frames: list[Frame]
     tokens: list[Any]
     size: int
@@ -51,7 +54,7 @@ class Outbox:
         self.writing = False
         self._limit = limit
         self._control: list[bytes] = []
-        self._pong: bytes | None = None
+        self._pongs: list[bytes] = []
         self._urgent: deque[tuple[Frame, Any]] = deque()
         self._frames: deque[tuple[Frame, Any]] = deque()
         self._begun: Batch | None = None
@@ -66,13 +69,13 @@ class Outbox:
         """Queue *data*, framed already, ahead of every message."""
         self._control.append(data)
 
-    def put_pong(self, payload: bytes) -> None:
-        """Queue the answer to a ping.
+    def put_pongs(self, payloads: list[bytes]) -> None:
+        """Queue the answers to pings.
 
-        It takes the place of one that still waits: "a Pong frame for only the most recently
-        processed Ping frame" will do (RFC 6455, 5.5.3), and no flood of pings can fill the memory.
+        Of many that wait the last ones are kept: "a Pong frame for only the most recently processed
+        Ping frame" will do (RFC 6455, 5.5.3), and no flood of pings can fill the memory.
         """
-        self._pong = payload
+        self._pongs = [*self._pongs, *payloads][-MAX_PONGS:]
 
     def drop_frames(self) -> None:
         """Forget the frames that nobody has begun to write."""
@@ -84,9 +87,7 @@ class Outbox:
     @property
     def idle(self) -> bool:
         """Whether everything that was queued has been handed to the network."""
-        return not (
-            self.writing or self._frames or self._urgent or self._control or self._pong is not None
-        )
+        return not (self.writing or self._frames or self._urgent or self._control or self._pongs)
 
     @property
     def full(self) -> bool:
@@ -102,7 +103,7 @@ class Outbox:
         if begun is not None:
             return begun
         control, self._control = tuple(self._control), []
-        pong, self._pong = self._pong, None
+        pongs, self._pongs = self._pongs, []
         frames: list[Frame] = []
         tokens: list[Any] = []
         size = 0
@@ -115,7 +116,7 @@ class Outbox:
                 if token is not None:
                     tokens.append(token)
         self.writing = True
-        return Batch(control, pong, frames, tokens, size)
+        return Batch(control, pongs, frames, tokens, size)
 
     def give_back(self, batch: Batch) -> None:
         """Let the next :meth:`take` give *batch*, of which something may have been written."""

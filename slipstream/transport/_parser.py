@@ -35,6 +35,9 @@ _OPCODES: Final = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 _WHOLE_TEXT: Final = FIN | TEXT
 _WHOLE_BINARY: Final = FIN | BINARY
 
+MAX_PINGS = 256
+"""No more unanswered pings are kept: answering the last is enough (5.5.3)."""
+
 # The first two bytes, and the length that follows them if the second byte is 126
 _head = struct.Struct("!BBH")
 
@@ -59,7 +62,8 @@ class FrameParser:
     After a Close or an error nothing more is parsed (7.1.7).
 
     Attributes:
-        pong: the payload of the last ping that was not answered yet; whoever answers resets it.
+        pings: the payloads of those that were not answered yet, or of the last ones if they are many;
+            whoever answers them clears it.
         close: the server's Close, once it came.
         error: what the server did wrong, once it has; its ``code`` is the close code.
     """
@@ -67,7 +71,7 @@ class FrameParser:
     def __init__(
         self, *, max_message_size: int, max_fragments: int, inflater: Inflater | None = None
     ) -> None:
-        self.pong: bytes | None = None
+        self.pings: list[bytes] = []
         self.close: CloseReceived | None = None
         self.error: RemoteProtocolError | None = None
         self._max_size = max_message_size
@@ -170,7 +174,8 @@ class FrameParser:
             return None
         payload = data[start : start + length]
         if opcode == PING:
-            self.pong = payload
+            self.pings.append(payload)
+            del self.pings[:-MAX_PINGS]
         elif opcode == CLOSE:
             self.close = _read_close(payload, data[at : start + length])
         return start + length

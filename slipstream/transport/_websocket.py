@@ -161,10 +161,10 @@ class _WebSocketTransport(LivingEndpoint):
         self.deliver(messages, size)
         if len(messages) == 1:
             self._written_at = -math.inf  # whoever answers it need not wait for others who do
-        if parser.pong is not None:
+        if parser.pings:
             alone = self.outbox.idle
-            self.outbox.put_pong(parser.pong)
-            parser.pong = None
+            self.outbox.put_pongs(parser.pings)
+            parser.pings.clear()
             self.hasten(alone=alone)
         if parser.close is not None:
             self._peer_done.set()
@@ -233,8 +233,7 @@ class _WebSocketTransport(LivingEndpoint):
 
     def _serialize(self, batch: Batch) -> bytes:
         parts = list(batch.control)
-        if batch.pong is not None:
-            parts.append(build_frame(PONG, batch.pong))
+        parts += (build_frame(PONG, payload) for payload in batch.pongs)
         for data, binary in batch.frames:
             opcode = BINARY if binary else TEXT
             deflated = self._deflater.deflate(data) if self._deflater is not None else None

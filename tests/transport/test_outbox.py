@@ -14,11 +14,11 @@ def test_control_goes_first_then_the_pong_then_urgent_frames_then_the_rest() -> 
     outbox.put(Frame(b"1"), token=1)
     outbox.put(Frame(b"2"))
     outbox.put(Frame(b"beat"), token=0, urgent=True)
-    outbox.put_pong(b"old")
-    outbox.put_pong(b"new")
+    outbox.put_pongs([b"old"])
+    outbox.put_pongs([b"new"])
     outbox.put_control(b"control")
     batch = outbox.take()
-    assert (batch.control, batch.pong) == ((b"control",), b"new")
+    assert (batch.control, batch.pongs) == ((b"control",), [b"old", b"new"])
     assert frames_of(batch) == [b"beat", b"1", b"2"]
     assert outbox.written(batch) == [0, 1]
 

@@ -36,13 +36,15 @@ def test_a_fragmented_text_may_be_cut_inside_a_character() -> None:
     assert reader.feed(frame(TEXT, first, fin=False)) == ([], 0)
     assert reader.feed(frame(PING, b"between")) == ([], 0)
     assert reader.feed(frame(CONTINUATION, second)) == (["ü"], 2)
-    assert reader.pong == b"between"
+    assert reader.pings == [b"between"]
 
 
-def test_only_the_last_of_several_pings_is_to_be_answered() -> None:
+def test_every_ping_is_to_be_answered_but_of_a_flood_the_last_ones_only() -> None:
     reader = parser()
     reader.feed(frame(PING, b"1") + frame(PING, b"2") + frame(PONG, b"3"))
-    assert reader.pong == b"2"
+    assert reader.pings == [b"1", b"2"]
+    reader.feed(b"".join(frame(PING, str(number).encode()) for number in range(1000)))
+    assert reader.pings == [str(number).encode() for number in range(744, 1000)]
 
 
 BAD: list[tuple[str, bytes, int]] = [
