@@ -1,7 +1,7 @@
 """Measure Slipstream beside other WebSocket clients: ``python -m tests.benchmarks``.
 
 In one run and in turns, each client in a process of its own on one core, a fast server on another.
-Ratios are medians of the rounds' ratios; absolute figures only orient.
+Of a few passes the fastest counts; ratios are medians of the rounds' ratios; figures only orient.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="the more, the less noise (5)")
     parser.add_argument(
-        "--seconds", type=float, default=0.5, help="the least that a measurement takes (0.5)"
+        "--seconds", type=float, default=0.2, help="the least that a pass takes (0.2)"
     )
     names = [scenario.name for scenario in SCENARIOS]
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=", ".join(names))

@@ -1,7 +1,7 @@
 """What is measured, with which libraries, and what is wanted of it."""
 
 import enum
-import importlib.metadata
+import importlib
 import importlib.util
 from typing import assert_never
 
@@ -50,7 +50,7 @@ class Library:
     @property
     def version(self) -> str:
         """The version that is installed."""
-        return importlib.metadata.version(self.distribution)
+        return str(importlib.import_module(self.package).__version__)
 
 
 LIBRARIES = (

@@ -61,7 +61,19 @@ def test_a_message_that_the_server_kept_is_missed(module: str, servers: Servers)
 def test_passes_become_longer_until_one_takes_long_enough(
     servers: Servers, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["ours", "ping_pong", f"{servers.plain}/echo", "--count", "1", "--seconds", "0.01"])
+    main(
+        [
+            "ours",
+            "ping_pong",
+            f"{servers.plain}/echo",
+            "--count",
+            "1",
+            "--seconds",
+            "0.01",
+            "--passes",
+            "2",
+        ]
+    )
     reading = json.loads(capsys.readouterr().out)
     assert reading["count"] > 1
     assert reading["seconds"] >= 0.01
