@@ -15,10 +15,10 @@ from rich.console import Console
 
 from .building import NoCompilerError
 from .picture import draw
-from .report import as_json, as_table, missing_lines
+from .report import as_json, as_table, busy_lines, missing_lines
 from .running import measure, run_client
 from .scenarios import LIBRARIES, SCENARIOS, Scenario, can_measure
-from .servers import Cores, open_servers
+from .servers import Cores, load_per_core, open_servers
 
 WIDTH = 150
 """Columns of the table where it is not printed to a terminal."""
@@ -48,6 +48,7 @@ def run(options: argparse.Namespace, scenarios: list[Scenario]) -> None:
     errors = Console(stderr=True, highlight=False)
     missing = [library for library in LIBRARIES if not library.is_there]
     cores = Cores.choose()
+    loads = [load_per_core()]
     with (
         tempfile.TemporaryDirectory() as folder,
         open_servers(Path(folder), cores) as servers,
@@ -55,7 +56,8 @@ def run(options: argparse.Namespace, scenarios: list[Scenario]) -> None:
     ):
         client = partial(run_client, servers=servers, cores=cores, seconds=options.seconds)
         outcomes = measure(scenarios, options.rounds, client, status.update)
-    result = as_json(outcomes, missing, cores)
+    loads.append(load_per_core())
+    result = as_json(outcomes, missing, cores, loads)
     used = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     subtitle = f"Python {result['python']}, {used}; rounds: {options.rounds}"
     options.output.mkdir(parents=True, exist_ok=True)
@@ -67,7 +69,7 @@ def run(options: argparse.Namespace, scenarios: list[Scenario]) -> None:
         console = Console(width=None if sys.stdout.isatty() else WIDTH)
         console.print(as_table(outcomes))
         console.print(f"{subtitle}\nPicture: {options.output / 'benchmarks.svg'}", highlight=False)
-    for line in missing_lines(missing):
+    for line in [*missing_lines(missing), *busy_lines(loads)]:
         errors.print(line, markup=False)
 
 

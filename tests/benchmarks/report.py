@@ -10,7 +10,10 @@ from .running import Outcome
 from .scenarios import LIBRARIES, OURS, Library
 from .servers import Cores
 
-__all__ = ["as_json", "as_table", "missing_lines", "short"]
+__all__ = ["as_json", "as_table", "busy_lines", "missing_lines", "short"]
+
+BUSY = 1.1
+"""A client and a server that never wait come to one for each of two cores."""
 
 
 def short(figure: float) -> str:
@@ -27,6 +30,14 @@ def missing_lines(missing: Sequence[Library]) -> list[str]:
         f"{library.name} is not installed and left out: pip install '.[bench]'"
         for library in missing
     ]
+
+
+def busy_lines(loads: Sequence[float | None]) -> list[str]:
+    """Say that something else ran, where it did."""
+    highest = max((load for load in loads if load is not None), default=0.0)
+    if highest <= BUSY:
+        return []
+    return [f"the machine was busy, {highest:.1f} processes wanted each core: trust no figure"]
 
 
 def as_table(outcomes: Sequence[Outcome]) -> Table:
@@ -70,7 +81,10 @@ def _target_cells(outcome: Outcome) -> tuple[str, str]:
 
 
 def as_json(
-    outcomes: Sequence[Outcome], missing: Sequence[Library], cores: Cores
+    outcomes: Sequence[Outcome],
+    missing: Sequence[Library],
+    cores: Cores,
+    loads: Sequence[float | None],
 ) -> dict[str, Any]:
     """Give everything that was measured: each round's figures, medians, ratios and verdicts."""
     used = [each for each in LIBRARIES if any(each.name in one.readings for one in outcomes)]
@@ -78,6 +92,7 @@ def as_json(
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": {"client": cores.client, "server": cores.server},
+        "load_per_core": list(loads),
         "versions": {library.distribution: library.version for library in used},
         "missing": [library.name for library in missing],
         "scenarios": [_scenario(outcome) for outcome in outcomes],

@@ -12,7 +12,7 @@ import trustme
 
 from .building import build_server
 
-__all__ = ["ROOT", "Cores", "Servers", "open_servers"]
+__all__ = ["ROOT", "Cores", "Servers", "load_per_core", "open_servers"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,6 +31,13 @@ class Cores:
             return cls(None, None)
         cores = sorted(os.sched_getaffinity(0))
         return cls(cores[0], cores[-1])
+
+
+def load_per_core() -> float | None:
+    """Give how many processes wanted each core in the last minute; ``None`` where nobody tells."""
+    if not hasattr(os, "getloadavg"):
+        return None
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
 
 
 @attrs.frozen

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.benchmarks.report import short
+from tests.benchmarks.report import busy_lines, short
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,10 @@ from tests.benchmarks.report import short
 )
 def test_a_figure_has_three_digits_that_count(figure: float, text: str) -> None:
     assert short(figure) == text
+
+
+def test_a_busy_machine_is_told_of() -> None:
+    assert busy_lines([0.4, 1.0]) == busy_lines([None, None]) == []
+    assert busy_lines([0.4, 3.24]) == [
+        "the machine was busy, 3.2 processes wanted each core: trust no figure"
+    ]
