@@ -10,6 +10,8 @@ import importlib
 import json
 import os
 import ssl
+from collections.abc import Callable
+from functools import partial
 
 import trio
 
@@ -37,11 +39,21 @@ def run_pass(options: argparse.Namespace, count: int) -> Stopwatch:
     return job.watch
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Make passes until one takes as long as it should, then more of that length; print the best.
+def best_pass(
+    run: Callable[[int], Stopwatch], count: int, seconds: float, passes: int
+) -> tuple[int, Stopwatch]:
+    """Make passes until one takes *seconds*, then as many of that length; give the fastest of those.
 
-    Each warms up for the next. The best, since whatever else the machine does only ever takes time.
+    Each warms up for the next. The fastest, since what else the machine does only ever takes time.
     """
+    while (watch := run(count)).seconds < seconds:
+        count = max(count + 1, int(count * min(10.0, 1.2 * seconds / watch.seconds)))
+    watches = [watch, *(run(count) for _ in range(passes - 1))]
+    return count, min(watches, key=lambda each: each.seconds)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure what the command line says, and print it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("module", help="a module of this package")
     parser.add_argument("work", help="a function of it")
@@ -56,11 +68,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.cpu is not None:
         os.sched_setaffinity(0, {options.cpu})
-    count = options.count
-    while (watch := run_pass(options, count)).seconds < options.seconds:
-        count = max(count + 1, int(count * min(10.0, 1.2 * options.seconds / watch.seconds)))
-    passes = [watch, *(run_pass(options, count) for _ in range(options.passes - 1))]
-    watch = min(passes, key=lambda each: each.seconds)
+    run = partial(run_pass, options)
+    count, watch = best_pass(run, options.count, options.seconds, options.passes)
     print(
         json.dumps(
             {
