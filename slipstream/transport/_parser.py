@@ -32,14 +32,20 @@ __all__ = ["CloseReceived", "FrameParser", "may_be_received"]
 Messages: TypeAlias = list[str | bytes]
 
 _OPCODES: Final = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
-_WHOLE_TEXT: Final = FIN | TEXT
-_WHOLE_BINARY: Final = FIN | BINARY
 
 MAX_PINGS = 256
 """No more unanswered pings are kept: answering the last is enough (5.5.3)."""
 
-# The first two bytes, and the length that follows them if the second byte is 126
-_head = struct.Struct("!BBH")
+# The first two bytes of a frame, and the length that follows them if the second is 126
+_head = struct.Struct("!HH")
+
+# Those two bytes, of whole messages that are neither masked nor compressed: with a length up to 125,
+# and with the mark that two bytes of length follow
+_SHORT_TEXT: Final = (FIN | TEXT) << 8
+_MEDIUM_TEXT: Final = _SHORT_TEXT | 126
+_SHORT_BINARY: Final = (FIN | BINARY) << 8
+_MEDIUM_BINARY: Final = _SHORT_BINARY | 126
+_LONGEST_MEDIUM: Final = 0xFFFF
 
 
 def may_be_received(code: int) -> bool:
@@ -101,8 +107,9 @@ class FrameParser:
         else:
             at, data, self._tail = 0, self._tail + data, b""
         text = ""
+        whole_ones = False  # a large message is not worth a second copy of all that is there
         while at < len(data) and self.close is None:
-            if self._message is None:
+            if whole_ones and self._message is None:
                 # A slice of this is text already, if it is ASCII: half the work of decoding.
                 text = text or data.decode("latin-1")
                 at = self._read_whole(data, text, at, messages)
@@ -110,7 +117,7 @@ class FrameParser:
             if following is None:
                 self._tail = data[at:]
                 break
-            at = following
+            at, whole_ones = following, True
 
     def _read_whole(self, data: bytes, text: str, at: int, messages: Messages) -> int:
         """Read messages of one frame each, as many as there are; give where the next frame begins.
@@ -118,22 +125,27 @@ class FrameParser:
         *text* is *data*, a character for a byte. Stops at the first frame that is anything else, or
         incomplete, or wrong.
         """
-        end, last_head, limit = len(data), len(data) - _head.size, self._max_size
-        unpack, append = _head.unpack_from, messages.append
+        if self._max_size < _LONGEST_MEDIUM:
+            return at  # the careful way knows the limit
+        end, last_head = len(data), len(data) - _head.size
+        unpack, append, medium = _head.unpack_from, messages.append, _MEDIUM_TEXT
         size = 0
         while at <= last_head:
-            first, length, long_length = unpack(data, at)
-            start = at + 2
-            if length == 126:
-                if long_length < 126:
+            head, length = unpack(data, at)
+            if head == medium:
+                start = at + 4
+                if length < 126:
                     break
-                length, start = long_length, at + 4
-            elif length > 126:
+            elif _SHORT_TEXT <= head < medium or _SHORT_BINARY <= head < _MEDIUM_BINARY:
+                start, length = at + 2, head & 0x7F
+            elif head == _MEDIUM_BINARY and length >= 126:
+                start = at + 4
+            else:
                 break
             following = start + length
-            if following > end or length > limit:
+            if following > end:
                 break
-            if first == _WHOLE_TEXT:
+            if head <= medium:
                 message = text[start:following]
                 if not message.isascii():
                     try:
@@ -141,10 +153,8 @@ class FrameParser:
                     except UnicodeDecodeError:
                         break
                 append(message)
-            elif first == _WHOLE_BINARY:
-                append(data[start:following])
             else:
-                break
+                append(data[start:following])
             size += length
             at = following
         self._bytes += size
