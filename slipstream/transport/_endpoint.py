@@ -165,9 +165,12 @@ class Endpoint(ABC):
             self._taken.unpark_all()
             self.outbox.wake()
 
+    @property
+    def inbox_full(self) -> bool:
+        """Whether as much lies in the inbox as should, or more."""
+        return len(self._messages) >= INBOX_MESSAGES or self._unread_bytes >= INBOX_BYTES
+
     async def wait_inbox_room(self) -> None:
         """Wait until the inbox may take more, or the connection has ended. Safe to cancel."""
-        while self._reason is None and (
-            len(self._messages) >= INBOX_MESSAGES or self._unread_bytes >= INBOX_BYTES
-        ):
+        while self._reason is None and self.inbox_full:
             await self._taken.park()

@@ -33,6 +33,8 @@ Messages: TypeAlias = list[str | bytes]
 
 _OPCODES: Final = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 
+_SMALL: Final = 512
+
 MAX_PINGS = 256
 """No more unanswered pings are kept: answering the last is enough (5.5.3)."""
 
@@ -256,9 +258,8 @@ class _Message:
         self._inflater = inflater
         self._announced = 0
         self._is_text = text
-        self._texts: list[str] = []
-        self._parts: list[bytes] = []
-        self._rest = b""  # the beginning of a character
+        self._parts: list[bytes | bytearray] = []
+        self._unfinished = b""  # the beginning of a character, which is in the parts, too
 
     def announce(self, length: int) -> None:
         """Note that a frame of *length* bytes comes: too much is refused before it is read."""
@@ -280,27 +281,37 @@ class _Message:
         """Give the whole message."""
         if self._inflater is not None:
             self._keep(self._inflater.finish(self._limit - self.size))
+        data = b"".join(self._parts)
         if not self._is_text:
-            return b"".join(self._parts)
-        if self._rest:
+            return data
+        if self._unfinished:
             raise RemoteProtocolError("a text ends inside a character", code=1007)
-        return "".join(self._texts)
+        return data.decode()
 
     def _keep(self, chunk: bytes) -> None:
         if not chunk:
             return
+        if self._is_text:
+            self._check_text(chunk)
         self.size += len(chunk)
-        if not self._is_text:
+        # A peer may send every byte by itself: so small pieces are not kept as objects of their own.
+        if len(chunk) >= _SMALL:
             self._parts.append(chunk)
+        elif self._parts and isinstance(self._parts[-1], bytearray):
+            self._parts[-1] += chunk
+        else:
+            self._parts.append(bytearray(chunk))
+
+    def _check_text(self, chunk: bytes) -> None:
+        """Check that *chunk* goes on as UTF-8 does, as far as can be told."""
+        if not self._unfinished and chunk.isascii():
             return
-        data = self._rest + chunk if self._rest else chunk
+        data = self._unfinished + chunk
         try:
-            text, used = utf_8_decode(data, "strict", False)  # noqa: FBT003 - it takes no names
+            _, used = utf_8_decode(data, "strict", False)  # noqa: FBT003 - it takes no names
         except UnicodeDecodeError as error:
             raise RemoteProtocolError(f"a text is not UTF-8: {error}", code=1007) from None
-        self._rest = data[used:]
-        if text:
-            self._texts.append(text)
+        self._unfinished = data[used:]
 
 
 def _long_length(encoded: bytes) -> int:

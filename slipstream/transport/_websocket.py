@@ -144,14 +144,14 @@ class _WebSocketTransport(LivingEndpoint):
         """Wait for bytes and read what is there; tell whether there may be more to come."""
         data: bytes | None = await self._stream.receive_some()
         self.touch()
-        for _ in range(READS_A_TURN - 1):
-            if not data:
-                break
+        reads = 1
+        while data:
             self._parse(data)
+            if self.inbox_full or reads == READS_A_TURN:
+                return True
             data = self._stream.receive_more()
-        if data:
-            self._parse(data)
-        return data != b""
+            reads += 1
+        return data is None
 
     def _parse(self, data: bytes) -> None:
         """Parse frames, and act on what they say."""
