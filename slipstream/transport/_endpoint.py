@@ -90,16 +90,13 @@ class Endpoint(ABC):
         Raises:
             DisconnectedError: when the connection has ended and everything was delivered.
         """
-        if self._messages or self._reason is not None:
+        if self.unread or self._reason is not None:
             await trio.lowlevel.checkpoint()
-        while not self._messages:
+        while not self.unread:
             if self._reason is not None:
                 raise DisconnectedError(self._reason)
-            await self._arrived.park()
-        messages, self._messages = self._messages, []
-        self._unread_bytes = 0
-        self._taken.unpark_all()
-        return messages
+            await self.wait_arrival()
+        return self.take()
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C between two steps would tear the frame
     def send_nowait(self, frame: Frame, /, *, token: Any = None, urgent: bool = False) -> None:
@@ -142,6 +139,26 @@ class Endpoint(ABC):
     @abstractmethod
     def hasten(self) -> None:
         """Let what was just queued be written, since no writer is there."""
+
+    @property
+    def unread(self) -> bool:
+        """Whether messages lie in the inbox."""
+        return bool(self._messages)
+
+    def take(self) -> list[str | bytes]:
+        """Take everything out of the inbox."""
+        messages, self._messages = self._messages, []
+        self._unread_bytes = 0
+        self._taken.unpark_all()
+        return messages
+
+    async def wait_arrival(self) -> None:
+        """Wait for messages, the end, or :meth:`wake_receiver`. Safe to cancel."""
+        await self._arrived.park()
+
+    def wake_receiver(self) -> None:
+        """Let who waits for messages look again."""
+        self._arrived.unpark_all()
 
     def touch(self) -> None:
         """Note that bytes arrived just now."""

@@ -46,7 +46,11 @@ class SocketStream:
         while not self._push():
             if self._error is not None:
                 raise self._error
-            await trio.lowlevel.wait_writable(self.socket)
+            try:
+                await trio.lowlevel.wait_writable(self.socket)
+            except trio.ClosedResourceError:
+                if self.socket.fileno() < 0:
+                    raise  # else it was a read that was interrupted
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def receive_some(self) -> bytes:
@@ -71,6 +75,13 @@ class SocketStream:
         data = self._receive_now()
         self._emptied = data is None or len(data) < _READ_BYTES
         return data
+
+    def interrupt_read(self) -> None:
+        """Let who waits in :meth:`receive_some` raise :exc:`trio.ClosedResourceError`.
+
+        The socket stays open, and it may be read again.
+        """
+        trio.lowlevel.notify_closing(self.socket)
 
     def close(self) -> None:
         """Close the socket. Never blocks; closing twice is nothing."""

@@ -27,12 +27,12 @@ from ._lifecycle import (
     Fail,
     Goodbye,
     HangUp,
-    LivingEndpoint,
     beside,
 )
 from ._opening import open_stream
 from ._outbox import SLICE_BYTES, Batch
 from ._parser import FrameParser
+from ._reading import ReadingEndpoint
 from ._stream import SocketStream
 from ._upgrade import Upgraded, upgrade
 
@@ -46,10 +46,6 @@ CORK_SECONDS = 0.0005
 
 Nothing waits for this time to pass, only for the tasks that can run already.
 """
-
-READS_A_TURN = 16
-"""A turn of the scheduler costs as much as parsing a hundred messages: so while there is more to read
-than one read takes, so many are made in one."""
 
 _OnWritten: TypeAlias = Callable[[Sequence[Any]], None]
 
@@ -96,7 +92,7 @@ def _check(request: ConnectRequest, attempt: Attempt) -> Target:
     return target
 
 
-class _WebSocketTransport(LivingEndpoint):
+class _WebSocketTransport(ReadingEndpoint):
     """A WebSocket that is open."""
 
     def __init__(
@@ -106,8 +102,7 @@ class _WebSocketTransport(LivingEndpoint):
         upgraded: Upgraded,
         on_written: _OnWritten,
     ) -> None:
-        super().__init__(request)
-        self._stream = stream
+        super().__init__(request, stream, upgraded.rest)
         self._on_written = on_written
         self._response_headers = upgraded.headers
         self._subprotocol = upgraded.subprotocol
@@ -117,46 +112,15 @@ class _WebSocketTransport(LivingEndpoint):
             max_fragments=request.max_fragments,
             inflater=upgraded.inflater,
         )
-        self._early = upgraded.rest  # what came with the answer
         self._begun: Batch | None = None  # what a caller began to write, and a writer must finish
         self._written_at = -math.inf  # when a caller last wrote
-        self._peer_done = trio.Event()  # nothing more of what it sends will be looked at
-        self._peer_gone = trio.Event()  # the end of TCP
 
     # Reading
 
-    async def read(self) -> None:
-        """Read until the end of TCP."""
-        error: BaseException = EOFError("the server closed TCP without a close frame")
-        early, self._early = self._early, b""
-        self._parse(early)
-        del early
-        try:
-            while await self._read_turn():
-                await self.wait_inbox_room()
-        except OSError as broken:
-            error = broken
-        self.begin(HangUp(), TransportFailed(error))
-        self._peer_done.set()
-        self._peer_gone.set()
-
-    async def _read_turn(self) -> bool:
-        """Wait for bytes and read what is there; tell whether there may be more to come."""
-        data: bytes | None = await self._stream.receive_some()
-        self.touch()
-        reads = 1
-        while data:
-            self._parse(data)
-            if self.inbox_full or reads == READS_A_TURN:
-                return True
-            data = self._stream.receive_more()
-            reads += 1
-        return data is None
-
-    def _parse(self, data: bytes) -> None:
+    def parse(self, data: bytes) -> None:
         """Parse frames, and act on what they say."""
         parser = self._parser
-        if self._peer_done.is_set():
+        if self.peer_done.is_set():
             return
         messages, size = parser.feed(data)
         self.deliver(messages, size)
@@ -168,10 +132,10 @@ class _WebSocketTransport(LivingEndpoint):
             if not self.writer_is_there:
                 self._write_now()
         if parser.close is not None:
-            self._peer_done.set()
+            self.peer_done.set()
             self.closed_by_peer(parser.close.code, parser.close.reason)
         elif parser.error is not None:
-            self._peer_done.set()
+            self.peer_done.set()
             self.begin(Fail(parser.error.code, str(parser.error)), TransportFailed(parser.error))
 
     # Writing
@@ -188,7 +152,7 @@ class _WebSocketTransport(LivingEndpoint):
     def _write_now(self) -> None:
         """Write one turn without waiting; what the kernel does not take is left to a writer."""
         batch = self.outbox.take()
-        if self._stream.begin_send(self._serialize(batch)):
+        if self.stream.begin_send(self._serialize(batch)):
             self._note_written(batch)
         else:
             self._begun = batch
@@ -208,7 +172,7 @@ class _WebSocketTransport(LivingEndpoint):
         except OSError as broken:
             # The server may have said why before it cut the line: reading that comes first.
             with trio.move_on_after(END_OF_TCP_GRACE):
-                await self._peer_gone.wait()
+                await self.peer_gone.wait()
             self.broke(broken)
 
     async def _write_turn(self, batch: Batch) -> None:
@@ -218,13 +182,13 @@ class _WebSocketTransport(LivingEndpoint):
         else:
             data = memoryview(self._serialize(batch))
             for at in range(0, len(data), SLICE_BYTES):
-                if not self._stream.begin_send(data[at : at + SLICE_BYTES]):
+                if not self.stream.begin_send(data[at : at + SLICE_BYTES]):
                     await self._finish_send()
         self._note_written(batch)
 
     async def _finish_send(self) -> None:
         with trio.fail_after(self.request.write_timeout):
-            await self._stream.finish_send()
+            await self.stream.finish_send()
 
     def _note_written(self, batch: Batch) -> None:
         tokens = self.outbox.written(batch)
@@ -258,7 +222,7 @@ class _WebSocketTransport(LivingEndpoint):
                 if code == 1000:
                     await self.outbox.wait_idle()
                 await self._send_close(code, reason)
-                await self._peer_done.wait()
+                await self.peer_done.wait()
                 await self._wait_end_of_tcp()
             case AnswerClose(code, reason) | Fail(code, reason):
                 await self._send_close(code, reason)
@@ -284,9 +248,9 @@ class _WebSocketTransport(LivingEndpoint):
 
     async def _wait_end_of_tcp(self) -> None:
         with trio.move_on_after(END_OF_TCP_GRACE):
-            await self._peer_gone.wait()
+            await self.peer_gone.wait()
 
     def release(self) -> None:
         """Close the socket, without a word."""
         self.outbox.drop_frames()
-        self._stream.close()
+        self.stream.close()

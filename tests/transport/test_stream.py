@@ -235,3 +235,31 @@ async def _make_clogged_pair() -> tuple[AsTrio, AsTrio]:
 async def test_it_is_what_trio_calls_a_stream() -> None:
     with trio.fail_after(30):
         await check_two_way_stream(_make_pair, _make_clogged_pair)
+
+
+async def test_an_interrupted_read_leaves_the_socket_open_and_a_writer_writing() -> None:
+    data = b"x" * 5_000_000
+    async with pair(secure=False) as (stream, peer):
+        outcomes: list[str] = []
+
+        async def receive() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await stream.receive_some()
+            outcomes.append("interrupted")
+            outcomes.append((await stream.receive_some()).decode())
+
+        async def send() -> None:
+            assert not stream.begin_send(data)
+            await stream.finish_send()
+            outcomes.append("sent")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive)
+            nursery.start_soon(send)
+            await wait_all_tasks_blocked()
+            stream.interrupt_read()
+            await wait_all_tasks_blocked()
+            assert outcomes == ["interrupted"]
+            assert await read(peer, len(data)) == data
+            await peer.send_all(b"later")
+        assert sorted(outcomes) == ["interrupted", "later", "sent"]
