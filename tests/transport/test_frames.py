@@ -120,7 +120,7 @@ def test_what_is_against_the_rules_is_found_and_what_came_before_is_kept(
 
 
 def test_a_message_is_limited_over_all_its_fragments_and_in_bytes_not_in_characters() -> None:
-    """d07e."""
+    """d07e: "€" has three."""
     reader = parser(max_message_size=1000)
     reader.feed(frame(TEXT, "€".encode() * 300, fin=False))
     assert verdict(reader) is None
@@ -134,7 +134,7 @@ def test_a_message_of_exactly_the_limit_is_allowed() -> None:
 
 
 def test_empty_fragments_are_limited_by_their_number() -> None:
-    """d06b."""
+    """d06b: they are in no size."""
     reader = parser(max_fragments=10)
     reader.feed(frame(BINARY, fin=False) + frame(CONTINUATION, fin=False) * 9)
     assert verdict(reader) is None

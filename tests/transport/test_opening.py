@@ -127,7 +127,7 @@ def test_credentials_in_a_uri_are_found_and_never_shown() -> None:
 
 
 async def test_a_refused_connection_fails_in_step_tcp() -> None:
-    """h09."""
+    """h09: at once."""
     error = await failed(f"ws://127.0.0.1:{await free_port()}/")
     assert error.step == "tcp"
     assert isinstance(error.__cause__, ConnectionRefusedError)
@@ -135,7 +135,7 @@ async def test_a_refused_connection_fails_in_step_tcp() -> None:
 
 
 async def test_an_unknown_name_fails_in_step_dns() -> None:
-    """h09."""
+    """h09: and the name is told."""
     async with names():
         error = await failed("ws://nowhere.example:4000/")
     assert error.step == "dns"
@@ -144,12 +144,14 @@ async def test_an_unknown_name_fails_in_step_dns() -> None:
 
 
 async def test_an_impossible_name_fails_in_step_dns() -> None:
+    """h09: one that is no name at all."""
     error = await failed(f"ws://{'x' * 64}.example/")
     assert error.step == "dns"
     assert error.__cause__ is not None
 
 
 async def test_a_name_server_that_does_not_answer_ends_by_connect_timeout() -> None:
+    """h09: the deadline holds for every step."""
     async with names():
         error = await failed("ws://slow/", connect_timeout=0.2)
     assert error.step == "dns"
@@ -159,7 +161,7 @@ async def test_a_name_server_that_does_not_answer_ends_by_connect_timeout() -> N
 
 @on_linux
 async def test_an_unanswered_syn_ends_by_connect_timeout() -> None:
-    """h09."""
+    """h09: as with an address that nobody has."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -201,7 +203,7 @@ async def test_where_no_address_answers_all_the_causes_are_kept() -> None:
 
 @pytest.mark.parametrize("keepalive", [True, False])
 async def test_the_socket_has_the_options_that_make_a_dead_path_known(keepalive: bool) -> None:
-    """d03."""
+    """d03: keepalive for a silent path, a user time-out for one that is written to."""
     async with serving(echo_until_close) as server:
         request = server.request(tcp_keepalive=keepalive, tcp_user_timeout=2.5)
         stream = await open_stream(parse_target(request.uri), request, Attempt(3.0))
