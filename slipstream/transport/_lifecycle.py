@@ -12,6 +12,7 @@ from typing import TypeAlias, cast
 
 import attrs
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from slipstream.interfaces import ConnectRequest
 from slipstream.reasons import ClosedByClient, ClosedByServer, DisconnectReason, TransportFailed
@@ -150,6 +151,7 @@ class LivingEndpoint(Endpoint):
             self.begin(Close(1001, ""), ClosedByClient())
         await self.wait_finished()
 
+    @enable_ki_protection  # a Ctrl-C is for the block to judge: it is not to strike in here
     async def run(self) -> None:
         """Run the tasks until the goodbye has been said, then free everything."""
         try:
@@ -157,7 +159,7 @@ class LivingEndpoint(Endpoint):
             with trio.CancelScope(shield=True):
                 async with trio.open_nursery() as nursery:
                     for task in self.tasks:
-                        nursery.start_soon(task)
+                        nursery.start_soon(_run_protected, task)
                     await self._goodbye_asked.wait()
                     with self._goodbye_scope as scope:
                         scope.deadline = trio.current_time() + self.request.close_timeout
@@ -171,7 +173,13 @@ class LivingEndpoint(Endpoint):
             self._finished.set()
 
 
+@enable_ki_protection
+async def _run_protected(task: Callable[[], Awaitable[None]]) -> None:
+    await task()
+
+
 @asynccontextmanager
+@enable_ki_protection  # an interrupted end would leave the nursery waiting for ever; not the body
 async def beside(endpoint: LivingEndpoint) -> AsyncGenerator[None]:
     """Run the tasks of *endpoint* beside the block, and end it when the block is left.
 

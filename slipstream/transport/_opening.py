@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import attrs
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from slipstream.errors import ConnectError
 from slipstream.interfaces import ConnectRequest
@@ -138,6 +139,7 @@ async def _connect(
     errors: list[OSError] = []
     winners: list[trio.socket.SocketType] = []
 
+    @enable_ki_protection
     async def try_one(index: int, over: trio.Event) -> None:
         family, kind, number, where = addresses[index]
         try:

@@ -6,6 +6,7 @@ outbox like everything else. So nothing that it does, or fails to do, reaches th
 """
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from ._frames import is_close
 from ._outbox import Outbox
@@ -61,6 +62,7 @@ class Tap(trio.abc.HalfCloseableStream):
 
     # For trio-websocket
 
+    @enable_ki_protection  # trio-websocket's tasks are not ours to protect; what they call is
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Put *data* into the outbox."""
         await trio.lowlevel.checkpoint()
@@ -80,6 +82,7 @@ class Tap(trio.abc.HalfCloseableStream):
         """Do nothing: the end of TCP is ours to decide."""
         await trio.lowlevel.checkpoint()
 
+    @enable_ki_protection
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Wait for bytes that were passed up."""
         await trio.lowlevel.checkpoint()

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeAlias, assert_never, cast
 
 import trio
 import trio_websocket
+from trio.lowlevel import enable_ki_protection
 
 from slipstream.errors import RemoteProtocolError
 from slipstream.interfaces import ConnectRequest, Transport
@@ -53,6 +54,7 @@ _NetworkStream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream
 
 
 @asynccontextmanager
+@enable_ki_protection  # between the socket and the block that closes it; not the body
 async def open_websocket_transport(
     request: ConnectRequest, /, *, on_written: _OnWritten
 ) -> AsyncGenerator[Transport]:

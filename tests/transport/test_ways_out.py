@@ -4,9 +4,13 @@ The server answers a Close or does not, and keeps TCP open: the client has to se
 """
 
 import gc
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -251,6 +255,23 @@ async def test_a_server_that_broke_the_rules_is_left_though_it_keeps_tcp(
         assert end == (RST if floods else FIN)
         assert end.seconds < CLOSE_TIMEOUT + 1.0
     gc.collect()
+
+
+def test_a_signal_at_any_opcode_leaves_the_block_bare_and_no_socket_open() -> None:
+    """d11: at every 37th here; the program takes every one with the argument 1."""
+    # Two tracers would be in each other's way.
+    env = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.transport.interrupted", "37"],
+        cwd=Path(__file__).parents[2],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) > 50
 
 
 async def test_a_socket_that_is_left_open_is_found() -> None:
