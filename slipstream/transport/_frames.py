@@ -1,6 +1,7 @@
 """WebSocket frames (RFC 6455, section 5): built for the server, parsed and judged from it. No I/O."""
 
 import codecs
+import io
 import os
 import struct
 from typing import Final
@@ -107,8 +108,9 @@ class FrameParser:
         self._size = 0
         self._fragments = 0
         self._text = codecs.getincrementaldecoder("utf-8")()
-        self._text_parts: list[str] = []
-        self._parts: list[bytes] = []
+        # Buffers, not lists of parts: a peer may send every byte by itself, and each would be an object.
+        self._chars = io.StringIO()
+        self._payload = bytearray()
 
     def feed(self, data: bytes | bytearray) -> tuple[list[str | bytes], int]:
         """Parse *data*; give the messages that it completes, and their size in bytes."""
@@ -189,20 +191,20 @@ class FrameParser:
         done = frame_done and self._final
         if self._opcode == TEXT:
             try:
-                self._text_parts.append(self._text.decode(chunk, done))
+                self._chars.write(self._text.decode(chunk, done))
             except UnicodeDecodeError as error:
                 raise RemoteProtocolError(f"a text is not UTF-8: {error}", code=1007) from None
         else:
-            self._parts.append(chunk)
+            self._payload += chunk
         if frame_done:
             self._missing = None
         if done:
             if self._opcode == TEXT:
-                messages.append("".join(self._text_parts))
-                self._text_parts.clear()
+                messages.append(self._chars.getvalue())
+                self._chars = io.StringIO()
             else:
-                messages.append(b"".join(self._parts))
-                self._parts.clear()
+                messages.append(bytes(self._payload))
+                self._payload.clear()
             self._bytes += self._size
             self._size = self._fragments = 0
 

@@ -36,7 +36,7 @@ NOT_UTF_8 = [
     b"\xf4\x90\x80\x80",
 ]
 
-texts = st.text("aü€😀\0", max_size=12).map(str.encode)
+texts = st.text("aü€😀\0\r\n", max_size=12).map(str.encode)
 sizes = st.sampled_from([0, 1, 2, 124, 125, 126, 127, 128, 300, 65535, 65536])
 small = st.one_of(texts, st.binary(max_size=12))
 payloads = st.one_of(small, small, small, sizes.map(lambda size: b"x" * size))

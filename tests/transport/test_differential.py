@@ -4,6 +4,7 @@ The model has the limits, which wsproto has not; wherever both can judge, they a
 """
 
 import struct
+import tracemalloc
 
 import pytest
 from hypothesis import example, given, settings, strategies as st
@@ -18,9 +19,10 @@ from tests.transport.streams import (
     cuttings,
     legal_streams,
     lengths,
+    raw,
     streams,
 )
-from tests.transport.support import CLOSE, PING, TEXT, frame
+from tests.transport.support import BINARY, CLOSE, PING, TEXT, frame
 
 LIMITS = {"max_message_size": LIMIT, "max_fragments": MAX_FRAGMENTS}
 NO_LIMITS = {"max_message_size": 1 << 63, "max_fragments": 1 << 63}
@@ -94,6 +96,23 @@ def test_every_close_code_is_judged_as_the_model_judges_it() -> None:
         assert not differing(data, **LIMITS), code
         if 990 <= code <= 5010 and code != 1014:  # wsproto does not know that it is registered
             assert by_model(data) == by_wsproto(data), code
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_a_message_that_trickles_takes_no_more_memory_than_its_bytes(opcode: int) -> None:
+    """d07d: it is gathered in one buffer; as a list of its pieces it would take forty times as much."""
+    size = 30_000
+    parser = FrameParser(max_message_size=size, max_fragments=1)
+    data = raw(0x80 | opcode, size, "ü".encode() * (size // 2 - 1), encoded=2)
+    tracemalloc.start()
+    try:
+        for at in range(len(data)):
+            parser.feed(data[at : at + 1])
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert parser.error is None
+    assert held < 6 * size
 
 
 @settings(max_examples=200)
