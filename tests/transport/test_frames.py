@@ -2,8 +2,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
-from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
+from wsproto.frame_protocol import FrameProtocol
 
 from slipstream.transport._frames import (
     BINARY,
@@ -159,82 +158,7 @@ def test_an_empty_close_is_1005() -> None:
     assert reader.close.code == 1005
 
 
-def oracle(data: bytes) -> tuple[list[str | bytes], int | tuple[int, str] | None]:
-    """Let wsproto tell the messages, and the verdict: an error's code, a Close, or nothing."""
-    protocol = FrameProtocol(client=True, extensions=[])
-    protocol.receive_bytes(data)
-    messages: list[str | bytes] = []
-    parts: list[Any] = []
-    try:
-        for each in protocol.received_frames():
-            if each.opcode is Opcode.CLOSE:
-                payload: Any = each.payload
-                code, reason = payload
-                return messages, (int(code), str(reason))
-            if each.opcode in {Opcode.TEXT, Opcode.BINARY}:
-                parts.append(each.payload)
-                if each.message_finished:
-                    messages.append((type(parts[0])()).join(parts))
-                    parts.clear()
-    except ParseFailed as error:
-        return messages, int(error.code)
-    return messages, None
-
-
 def verdict(reader: FrameParser) -> int | tuple[int, str] | None:
     if reader.error is not None:
         return reader.error.code
     return (reader.close.code, reader.close.reason) if reader.close is not None else None
-
-
-payloads = st.one_of(
-    st.text("aü€😀", max_size=20).map(str.encode),
-    st.binary(max_size=20),
-    st.binary(min_size=120, max_size=130),
-)
-close_payloads = st.one_of(
-    st.just(b""),
-    st.binary(max_size=3),
-    # 1014 is registered since; wsproto does not know it.
-    st.integers(990, 5010).filter(lambda code: code != 1014).map(close_payload),
-)
-
-
-@st.composite
-def frames(draw: st.DrawFn) -> bytes:
-    """Draw a whole frame, mostly a legal one."""
-    opcode = draw(st.sampled_from([TEXT, TEXT, BINARY, CONTINUATION, PING, PONG, CLOSE]))
-    payload = draw(close_payloads if opcode == CLOSE else payloads)
-    if opcode >= CLOSE:
-        payload = payload[:125]
-    built = bytearray(frame(opcode, payload, fin=opcode >= CLOSE or draw(st.booleans())))
-    if draw(st.integers(0, 19)) == 0:
-        built[0] ^= draw(st.sampled_from([0x80, 0x40, 0x20, 0x10, 0x04]))
-    return bytes(built)
-
-
-@settings(max_examples=300)
-@given(st.lists(frames(), max_size=8), st.lists(st.integers(1, 40), max_size=40))
-def test_the_parser_agrees_with_wsproto_wherever_the_bytes_are_cut(
-    parts: list[bytes], cuts: list[int]
-) -> None:
-    data = b"".join(parts)
-    expected = oracle(data)
-    reader = parser()
-    messages: list[str | bytes] = []
-    sizes = 0
-    for cut in [*cuts, len(data)]:
-        found, size = reader.feed(data[:cut])
-        data = data[cut:]
-        messages += found
-        sizes += size
-    assert (messages, verdict(reader)) == expected
-    assert sizes == sum(len(m.encode() if isinstance(m, str) else m) for m in messages)
-
-
-@given(st.lists(st.binary(max_size=40), max_size=10))
-def test_no_bytes_raise_anything(chunks: list[bytes]) -> None:
-    reader = parser(max_message_size=64)
-    for chunk in chunks:
-        messages, _ = reader.feed(chunk)
-        assert all(isinstance(message, str | bytes) for message in messages)
