@@ -263,7 +263,7 @@ async def main(lab: Lab) -> dict[str, Told]:
 if __name__ == "__main__":
     try:
         laboratory = Lab()
-    except OSError as error:
+    except (OSError, AttributeError) as error:  # AttributeError where a libc has no namespaces
         print(error)
         sys.exit(UNABLE)
     # As the transport does, but within the patience of a test.
