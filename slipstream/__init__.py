@@ -24,6 +24,7 @@ from .interfaces import (
     Fatal as Fatal,
     Hold as Hold,
     Message as Message,
+    PerMessageDeflate as PerMessageDeflate,
     Retry as Retry,
     Verdict as Verdict,
 )

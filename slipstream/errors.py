@@ -165,10 +165,10 @@ class ConnectError(LinkError):
     """No connection came about.
 
     Attributes:
-        step: where it failed: ``"uri"``, ``"provider"``, ``"proxy"``, ``"dns"``, ``"tcp"``,
-            ``"tls"`` or ``"upgrade"``.
+        step: where it failed: ``"provider"``, ``"uri"``, ``"dns"``, ``"tcp"``, ``"unix"``,
+            ``"proxy"``, ``"tls"`` or ``"upgrade"``.
         seconds: how long the attempt had taken.
-        status: the HTTP status of a refusal, else ``None``.
+        status: the HTTP status of the server's refusal (not of a proxy's), else ``None``.
         headers: the refusal's headers, names in lower case.
         body: the beginning of the refusal's body, at most 64 KiB.
     """

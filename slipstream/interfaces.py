@@ -4,6 +4,7 @@ Nothing here does anything. A transport, a serializer or a policy of one's own i
 these methods; no base class needs to be inherited.
 """
 
+import os
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 import attrs
 import msgspec
 
+from .errors import ConfigError
 from .reasons import DisconnectReason, TopicCloseReason
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "Message",
     "OpenTransport",
     "Payload",
+    "PerMessageDeflate",
     "Provider",
     "ReconnectDecider",
     "RejoinDecider",
@@ -100,12 +103,64 @@ class Serializer(Protocol):
         ...
 
 
+def _check_whole(least: int, most: int) -> Callable[[Any, "attrs.Attribute[int]", Any], None]:
+    def check(instance: Any, field: "attrs.Attribute[int]", value: Any) -> None:
+        if type(value) is not int or not least <= value <= most:
+            raise ConfigError(
+                f"{type(instance).__name__}.{field.name} is {value!r}; accepted is a whole number "
+                f"from {least} to {most}"
+            )
+
+    return check
+
+
+def _check_flag(instance: Any, field: "attrs.Attribute[bool]", value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ConfigError(
+            f"{type(instance).__name__}.{field.name} is {value!r}; accepted are True and False"
+        )
+
+
+@attrs.frozen(kw_only=True)
+class PerMessageDeflate:
+    """An offer to compress messages (RFC 7692), which the server may accept or ignore.
+
+    It saves traffic where the network is slow or metered; elsewhere it costs more than it gives: up to
+    300 KiB of memory a connection, and time for every message.
+
+    Attributes:
+        server_no_context_takeover: ask the server to compress each message by itself, which saves
+            memory on its side and compresses less (7.1.1.1).
+        client_no_context_takeover: compress each message that we send by itself (7.1.1.2).
+        server_max_window_bits: the largest window that the server may use, as a power of two, 8 to 15
+            (7.1.2.1).
+        client_max_window_bits: the largest window that we use, 9 to 15; the server may ask for less
+            (7.1.2.2).
+        level: how hard to compress: zlib's level, 1 (fast) to 9 (small).
+        threshold: messages of fewer bytes are sent as they are.
+
+    Raises:
+        ConfigError: with the field, the value and what is accepted.
+    """
+
+    server_no_context_takeover: bool = attrs.field(default=False, validator=_check_flag)
+    client_no_context_takeover: bool = attrs.field(default=False, validator=_check_flag)
+    server_max_window_bits: int = attrs.field(default=15, validator=_check_whole(8, 15))
+    client_max_window_bits: int = attrs.field(default=15, validator=_check_whole(9, 15))
+    level: int = attrs.field(default=6, validator=_check_whole(1, 9))
+    threshold: int = attrs.field(default=32, validator=_check_whole(0, 1 << 62))
+
+
 @attrs.frozen
 class ConnectRequest:
     """Everything a transport needs to open one connection; all durations in seconds.
 
-    *uri* is complete: ``ws:`` or ``wss:``, with its query. *headers* and *subprotocols* have been
-    checked: they hold no control characters.
+    *uri* is complete: ``ws:`` or ``wss:``, with its query. With *unix_socket* it says who is meant
+    (the Host header, the name in the certificate), but not where to connect to. *proxy* is a URL, or
+    ``None`` to go directly: the environment has been looked at. A transport refuses what could
+    inject something into the head of the upgrade.
+    *max_message_size* is in bytes, inflated ones where the server compresses. *compression* is
+    offered; the server decides.
     """
 
     uri: str = attrs.field(repr=lambda uri: repr(uri.split("?")[0].rpartition("@")[2]))
@@ -116,9 +171,13 @@ class ConnectRequest:
     write_timeout: float = 10.0
     close_timeout: float = 3.0
     max_message_size: int = 16 * 1024 * 1024
+    max_fragments: int = 128 * 1024
+    compression: PerMessageDeflate | None = None
     outbound_bytes: int = 1024 * 1024
     tcp_keepalive: bool = True
     tcp_user_timeout: float | None = None
+    proxy: str | None = attrs.field(default=None, repr=False)
+    unix_socket: str | os.PathLike[str] | None = None
 
 
 @attrs.frozen
@@ -218,7 +277,7 @@ class OpenTransport(Protocol):
         """Connect within ``request.connect_timeout`` and yield the open transport.
 
         *on_written* is called, synchronously, with the tokens of the frames that one write handed
-        to the network. Leaving the block with the transport open closes it: with 1000 after a
+        to the network; that may be inside ``send_nowait``. Leaving the block with the transport open closes it: with 1000 after a
         normal end, 1001 after an exception, and by ``abort`` where the block was cancelled.
 
         Raises:

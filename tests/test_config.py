@@ -1,10 +1,13 @@
 """The configuration, and the policies that come with it."""
 
 import math
+import socket
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -30,7 +33,7 @@ from slipstream import (
     Retry,
     TransportFailed,
 )
-from slipstream.config import check_headers, safe_uri
+from slipstream.config import check_headers, proxy_from_environment, safe_uri
 from slipstream.protocol import V1Serializer
 
 URI = "ws://host.test:4000/socket/websocket"
@@ -113,10 +116,24 @@ def test_a_wrong_duration_is_refused_by_name_and_value(name: str, value: Any) ->
         ),
         ({"tcp_user_timeout": 0}, "or None"),
         ({"tcp_user_timeout": 3e6}, "at most 2,000,000"),
+        ({"unix_socket": ""}, "accepted is a path, or None"),
+        ({"unix_socket": b"/run/x"}, "accepted is a path, or None"),
+        ({"unix_socket": "/run/x\0y"}, "a name that begins with a NUL"),
+        ({"unix_socket": "\0"}, "a name that begins with a NUL"),
+        ({"unix_socket": "/" + "x" * 120}, "bytes, not 121"),
+        ({"unix_socket": "/run/\ud800"}, "no encoding"),
+        ({"proxy": 7}, "'http://user:password@host:3128', with one of http, socks5h"),
+        ({"proxy": "https://h"}, "TLS to the proxy itself is not supported"),
+        ({"proxy": "ftp://h"}, "Config.proxy: its scheme is unknown"),
+        ({"proxy": "h:3128"}, "Config.proxy: its scheme is unknown"),
+        ({"proxy": ""}, "Config.proxy: its scheme is unknown"),
+        ({"proxy": "http://h", "unix_socket": "/run/x"}, "Config.unix_socket and Config.proxy"),
         ({"params": {"vsn": "1.0.0"}}, "Config.params asks for vsn=1.0.0"),
         ({"params": {"a": "\ud800"}}, "Config.params: 'a' or its value holds a lone surrogate"),
         ({"auth_token": "\ud800"}, "Config.auth_token holds a lone surrogate"),
         ({"headers": {"Host": "h"}}, "'Host' is set by the upgrade itself"),
+        ({"compression": "gzip"}, "a value of type PerMessageDeflate, 'deflate', or None"),
+        ({"max_fragments": 0}, "accepted is a whole number from 1"),
         ({"params": 7}, "Config.params is 'int'"),
         ({"headers": 7}, "neither a mapping nor"),
         ({"headers": {"a b": "c"}}, "'a b' is no header name"),
@@ -154,6 +171,79 @@ def test_a_wrong_option_of_a_policy_is_refused(policy: Any, option: Any, says: s
         says = "has no option"
     with pytest.raises(ConfigError, match=says):
         policy(**option)
+
+
+def test_a_unix_socket_is_a_path_where_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in ("/run/app.sock", "app.sock", Path("/run/app.sock"), None):
+        assert Config(URI, unix_socket=path).unix_socket == path
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(ConfigError, match="on Linux a name that begins with a NUL"):
+        Config(URI, unix_socket="\0name")
+    monkeypatch.delattr(socket, "AF_UNIX", raising=False)
+    with pytest.raises(ConfigError, match="no Unix-domain sockets"):
+        Config(URI, unix_socket="/run/app.sock")
+
+
+def test_a_socks_proxy_needs_its_extra_and_an_http_proxy_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Config(URI, proxy="socks5h://h")
+    monkeypatch.setitem(sys.modules, "python_socks", None)
+    Config(URI, proxy="http://h")
+    with pytest.raises(ConfigError, match=r"pip install 'slipstream\[proxy\]'"):
+        Config(URI, proxy="socks5h://h")
+
+
+@pytest.mark.parametrize("proxy", [None, "environment", "http://h", "socks5h://jo:s3cr3t@[::1]:9"])
+def test_the_credentials_of_a_proxy_are_never_shown(proxy: str | None) -> None:
+    shown = repr(Config(URI, proxy=proxy))
+    assert "s3cr3t" not in shown
+    safe = {"http://h": "http://h:80", "socks5h://jo:s3cr3t@[::1]:9": "socks5h://[::1]:9"}
+    assert f"proxy={safe.get(proxy or '', proxy)!r}" in shown
+
+
+@pytest.mark.parametrize(
+    "proxy", ["https://jo:s3cr3t@h", "http://jo:s3cr3t/@h", "jo:s3cr3t@h", "socks4://jo:s3cr3t@h"]
+)
+def test_a_refused_proxy_is_not_shown(proxy: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config(URI, proxy=proxy)
+    assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "environment", "proxy"),
+    [
+        ("wss://h.test/x", {}, None),
+        ("wss://h.test/x", {"http_proxy": "http://p"}, None),
+        ("wss://h.test/x", {"all_proxy": "http://a", "https_proxy": "http://p"}, "http://p"),
+        ("wss://h.test/x", {"https_proxy": "http://p", "wss_proxy": "http://w"}, "http://w"),
+        ("wss://h.test/x", {"https_proxy": "http://p", "socks_proxy": "socks5://s"}, "socks5://s"),
+        ("wss://h.test/x", {"HTTPS_PROXY": "http://p"}, "http://p"),
+        ("ws://h.test/x", {"http_proxy": "http://p"}, "http://p"),
+        ("ws://h.test/x", {"http_proxy": "http://p", "https_proxy": "http://q"}, "http://q"),
+        ("ws://h.test/x", {"http_proxy": "http://p", "ws_proxy": "http://w"}, "http://w"),
+        ("ws://h.test/x", {"wss_proxy": "http://w"}, None),
+        ("ws://h.test/x", {"all_proxy": "socks5h://a"}, "socks5h://a"),
+        ("ws://h.test/x", {"http_proxy": ""}, None),
+        ("ws://h.test/x", {"http_proxy": "p:3128"}, "http://p:3128"),
+        ("ws://h.test/x", {"socks_proxy": "s:1080"}, "socks5h://s:1080"),
+        ("ws://h.test/x", {"socks_proxy": "http://s:1080"}, "socks5h://s:1080"),
+        ("ws://h.test/x", {"http_proxy": "http://p", "no_proxy": "h.test"}, None),
+        ("ws://h.test/x", {"http_proxy": "http://p", "no_proxy": ".test"}, None),
+        ("ws://h.test/x", {"http_proxy": "http://p", "no_proxy": "h.test:80"}, None),
+        ("ws://h.test:81/x", {"http_proxy": "http://p", "no_proxy": "h.test:80"}, "http://p"),
+        ("ws://[::1]:4000/x", {"http_proxy": "http://p", "no_proxy": "::1"}, None),
+        ("ws://localhost/x", {"http_proxy": "http://p", "no_proxy": "*"}, None),
+        ("ws://localhost/x", {"http_proxy": "http://p"}, "http://p"),
+    ],
+)
+def test_the_environment_names_a_proxy_as_for_other_tools(
+    uri: str, environment: dict[str, str], proxy: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert proxy_from_environment(uri) == proxy
 
 
 def test_the_value_of_a_header_is_never_shown() -> None:

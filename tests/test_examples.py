@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import socket
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -13,6 +14,8 @@ import pytest
 import trio
 
 from slipstream.testing import PhoenixServer
+from tests.transport.proxies import http_proxy, relay
+from tests.transport.support import serving
 
 GUIDES = Path(__file__).parent.parent / "guides"
 EXAMPLES = GUIDES / "examples"
@@ -131,8 +134,42 @@ async def test_the_test_of_the_guide(monkeypatch: pytest.MonkeyPatch) -> None:
     await load("lobby_test").test_the_lobby_says_hello_and_comes_back()
 
 
-def test_the_guide_shows_the_files_that_run() -> None:
-    shown = dict(SHOWN.findall((GUIDES / "getting-started.md").read_text()))
-    assert len(shown) == 6
+async def test_mutual_tls(capsys: pytest.CaptureFixture[str]) -> None:
+    with trio.fail_after(20):
+        await load("mutual_tls").main()
+    assert capsys.readouterr().out.splitlines() == [
+        "the client is (('DNS', 'client.example'),)",
+        "joined {'welcome': 'rooms:lobby'}",
+    ]
+
+
+async def test_through_a_proxy(capsys: pytest.CaptureFixture[str]) -> None:
+    rooms = load("server")
+    with trio.fail_after(20):
+        async with PhoenixServer({"rooms:*": rooms.Room}) as server, serving(http_proxy()) as proxy:
+            address = f"http://127.0.0.1:{proxy.port}"
+            await load("proxy").main(server.url, address)
+            assert await proxy.result()
+        await load("proxy").main(server.url, address)
+    joined, failed = capsys.readouterr().out.splitlines()
+    assert joined == "joined {'welcome': 'rooms:lobby'}"
+    assert failed.startswith("failed in step 'proxy' after 0.0 s: no connection to 127.0.0.1:")
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix-domain sockets")
+async def test_over_a_unix_socket(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rooms = load("server")
+    path = str(tmp_path / "web.sock")
+    with trio.fail_after(20):
+        async with PhoenixServer({"rooms:*": rooms.Room}) as server:
+            async with serving(lambda front: relay(front, server.port), path=path):
+                await load("unix_socket").main(path)
+    assert capsys.readouterr().out == "joined {'welcome': 'rooms:lobby'}\n"
+
+
+@pytest.mark.parametrize(("guide", "count"), [("getting-started", 6), ("connections", 3)])
+def test_a_guide_shows_the_files_that_run(guide: str, count: int) -> None:
+    shown = dict(SHOWN.findall((GUIDES / f"{guide}.md").read_text()))
+    assert len(shown) == count
     for name, text in shown.items():
         assert text == (EXAMPLES / name).read_text(), f"{name} differs from what the guide shows"

@@ -157,7 +157,7 @@ def test_an_application_needs_no_extra() -> None:
     """Neither the library nor its embedded server imports what only an extra installs."""
     program = (
         "import sys, slipstream, slipstream.testing\n"
-        "print(*{'click', 'rich', 'hypothesis', 'pytest', 'pytest_trio', 'trustme'} & {*sys.modules})"
+        "print(*{'click', 'rich', 'hypothesis', 'pytest', 'pytest_trio', 'python_socks', 'trustme'} & {*sys.modules})"
     )
     done = subprocess.run(  # noqa: S603 - it is our own program
         [sys.executable, "-c", program],

@@ -195,6 +195,7 @@ def _in_words(reason: DisconnectReason) -> str:
 def _steps(server: PhoenixServer, supervisor: SupervisorRef, story: _Story) -> list[_Step]:
     config = Config(
         server.url,
+        proxy=None,  # the server is in this process
         reconnect=ReconnectPolicy(delays=[0.3, 0.3, 0.5]),
         rejoin=RejoinPolicy(delays=[0.3, 0.3, 0.5]),
     )

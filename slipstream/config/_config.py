@@ -1,9 +1,10 @@
 """How a client connects: one frozen, validated value."""
 
+import os
 import ssl
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, cast
-from urllib.parse import parse_qs, urlencode, urlsplit
+from typing import Any, Literal, TypeAlias
+from urllib.parse import parse_qs, urlsplit
 
 import attrs
 
@@ -11,24 +12,28 @@ from slipstream.errors import ConfigError
 from slipstream.interfaces import (
     JsonCodec,
     OpenTransport,
+    PerMessageDeflate,
     Provider,
     ReconnectDecider,
     RejoinDecider,
     Serializer,
 )
 
+from ._checks import (
+    check_params,
+    headers_field,
+    params_field,
+    safe_uri,
+    subprotocols_field,
+    token_field,
+    unix_socket_field,
+    uri_field,
+)
 from ._policies import ReconnectPolicy, RejoinPolicy
+from ._proxies import ENVIRONMENT, proxy_field, safe_proxy
 from ._validators import Field, checks_names, has, instance_of, one_of, refuse, seconds, whole
 
-__all__ = [
-    "Config",
-    "Headers",
-    "Params",
-    "check_headers",
-    "check_params",
-    "check_token",
-    "safe_uri",
-]
+__all__ = ["Config", "Headers", "Params"]
 
 Params: TypeAlias = Mapping[str, str]
 """Query parameters of the URI."""
@@ -45,167 +50,17 @@ def _rejoin_policy(value: Any) -> Any:
     return RejoinPolicy(delays=value) if isinstance(value, list | tuple) else value  # pyright: ignore[reportUnknownArgumentType]  # checked by the policy
 
 
+def _compression(value: Any) -> Any:
+    return PerMessageDeflate() if value == "deflate" else value
+
+
 def _check_transport(instance: Any, field: Field, value: Any) -> None:
     if value is not None and not callable(value):
         refuse(instance, field, value, "a function that opens a transport, or None")
 
 
-def check_token(token: Any) -> bytes:
-    """Give *token* as bytes.
-
-    Raises:
-        ConfigError: if it is no text.
-    """
-    if isinstance(token, str) and token:
-        try:
-            return token.encode()
-        except UnicodeEncodeError:
-            raise ConfigError(
-                "Config.auth_token holds a lone surrogate, which has no encoding; accepted is text"
-            ) from None
-    raise ConfigError(f"Config.auth_token gave a {type(token).__name__}; accepted is a string")
-
-
-def _check_token(instance: Any, field: Field, value: Any) -> None:
-    if value is None or callable(value):
-        return
-    if isinstance(value, str) and value:
-        check_token(value)
-        return
-    # It may be a secret: only the type is shown.
-    refuse(instance, field, type(value).__name__, "a string, a function that gives one, or None")
-
-
-def _check_uri(instance: "Config", field: Field, value: Any) -> None:
-    accepted = "a URI such as 'ws://host:4000/socket/websocket'"
-    if not isinstance(value, str):
-        refuse(instance, field, value, accepted)
-    shown = safe_uri(value)
-    if not value.isascii() or any(not char.isprintable() or char == " " for char in value):
-        raise ConfigError(
-            f"Config.uri {shown!r} holds a space, a control or a non-ASCII character; "
-            f"accepted is {accepted}, percent-encoded"
-        )
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError as error:
-        raise ConfigError(f"Config.uri {shown!r}: {error}; accepted is {accepted}") from error
-    if parts.scheme not in {"ws", "wss"}:
-        raise ConfigError(
-            f"Config.uri {shown!r} has unknown scheme {parts.scheme!r}; accepted are 'ws' and 'wss'"
-        )
-    if not parts.hostname or port == 0:
-        raise ConfigError(
-            f"Config.uri {shown!r} names no host to connect to; accepted is {accepted}"
-        )
-    if parts.fragment:
-        raise ConfigError(f"Config.uri {shown!r} has a fragment, which a ws: URI may not have")
-
-
-def safe_uri(uri: str) -> str:
-    """Give *uri* without its query and userinfo, where secrets may stand."""
-    head, _, _ = uri.partition("?")
-    scheme, mark, rest = head.partition("://")
-    if not mark:  # no URI with a host, but userinfo may stand in it all the same
-        return head.rpartition("@")[2]
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}{mark}{authority.rpartition('@')[2]}{slash}{path}"
-
-
-_OWN_HEADERS = frozenset(
-    [
-        "host",
-        "connection",
-        "upgrade",
-        "content-length",
-        "transfer-encoding",
-        "sec-websocket-key",
-        "sec-websocket-version",
-        "sec-websocket-extensions",
-        "sec-websocket-accept",
-    ]
-)
-"""What the upgrade sets itself (RFC 6455, 4.1), or what would give its request a body."""
-
-
-def _check_static_headers(instance: "Config", field: Field, value: Any) -> None:
-    if not callable(value):
-        check_headers(value)
-
-
-def check_headers(headers: Any) -> tuple[tuple[str, str], ...]:
-    """Give *headers* as pairs.
-
-    Raises:
-        ConfigError: if a name or value could inject something into the request.
-    """
-    given: Any = cast("Any", headers).items() if isinstance(headers, Mapping) else headers
-    try:
-        checked: tuple[tuple[Any, Any], ...] = tuple((name, value) for name, value in given)
-    except (TypeError, ValueError):
-        raise ConfigError(
-            "Config.headers is neither a mapping nor a sequence of (name, value) pairs"
-        ) from None
-    for name, value in checked:
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise ConfigError(f"Config.headers: {name!r} and its value are not both strings")
-        if name.lower() in _OWN_HEADERS:
-            raise ConfigError(
-                f"Config.headers: {name!r} is set by the upgrade itself; accepted are others"
-            )
-        token = name.isascii() and name and all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in name)
-        if not token:
-            raise ConfigError(f"Config.headers: {name!r} is no header name (RFC 9110, 5.1)")
-        # The value may be a secret: it is not shown.
-        if any(ord(c) < 32 or ord(c) > 126 for c in value) or value != value.strip():
-            raise ConfigError(
-                f"Config.headers: the value of {name!r} holds a control or non-ASCII character, "
-                "or outer spaces"
-            )
-    return checked
-
-
-def _check_params(instance: "Config", field: Field, value: Any) -> None:
-    if not callable(value) and not isinstance(value, Mapping):
-        refuse(instance, field, type(value).__name__, "a mapping, or a function that gives one")
-
-
-def check_params(config: "Config", params: Any) -> dict[Any, Any]:
-    """Give *params* as a dict, if they can stand in the query of *config*.
-
-    Raises:
-        ConfigError: if they are no mapping, hold what no URI can, or another vsn.
-    """
-    if not isinstance(params, Mapping):
-        raise ConfigError(f"Config.params gave a {type(params).__name__}; accepted is a mapping")
-    pairs: dict[Any, Any] = {**params}
-    config.check_vsn("params", pairs.get("vsn", config.vsn))
-    for name, value in pairs.items():
-        try:
-            urlencode({name: value})
-        except UnicodeEncodeError:
-            # The value may be a secret: it is not shown.
-            raise ConfigError(
-                f"Config.params: {name!r} or its value holds a lone surrogate, which has no "
-                "encoding; accepted is text"
-            ) from None
-    return pairs
-
-
 def _names(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else value  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType]  # any list
-
-
-def _check_subprotocols(instance: "Config", field: Field, value: Any) -> None:
-    accepted = "a list or tuple of subprotocol names (RFC 6455, 4.1)"
-    if not isinstance(value, tuple):
-        refuse(instance, field, value, accepted)
-    for name in value:  # pyright: ignore[reportUnknownVariableType]  # any tuple
-        if not isinstance(name, str) or not name or not name.isascii() or not name.isprintable():
-            refuse(instance, field, value, accepted)
-        if any(char in name for char in ' ,;"()<>@:/[]?={}\\'):
-            refuse(instance, field, value, accepted)
 
 
 @attrs.frozen
@@ -222,7 +77,7 @@ class Config:
         auth_token: sent as a subprotocol, as phoenix.js does (Phoenix 1.8 and newer).
         heartbeat_interval: between heartbeats; ``None`` or 0 sends none.
         heartbeat_timeout: how long nothing at all may be received after one.
-        connect_timeout: over DNS, TCP, TLS and upgrade together.
+        connect_timeout: over all steps from DNS to the upgrade together.
         write_timeout: for each slice of at most 64 KiB.
         join_timeout: from the moment the join is written.
         push_timeout: of ``request`` and ``await_reply``, where none is given.
@@ -243,29 +98,39 @@ class Config:
         serializer: by default the V2 serializer.
         json: by default ``msgspec.json``.
         ssl_context: by default ``ssl.create_default_context()``.
-        max_message_size: bytes; a larger message ends the connection with 1009.
+        compression: ``"deflate"``, or a :class:`~slipstream.interfaces.PerMessageDeflate`, offers
+            to compress messages; the server decides.
+        max_message_size: bytes, inflated; a larger message ends the connection with 1009.
+        max_fragments: frames of one message; more end the connection with 1009.
         inbound_limit: unread messages before *on_overflow* decides.
         inbound_bytes: their bytes, likewise.
         on_overflow: stop reading, drop the oldest, or disconnect.
         max_pause: how long reading may stop before the connection is given up.
+        proxy: the URL of an HTTP proxy (``http:``) or a SOCKS proxy (``socks5h:``, ``socks5:``,
+            ``socks4a:``, ``socks4:``; needs the extra ``proxy``), ``"environment"`` for the one that
+            the environment names, or ``None`` for none.
+        unix_socket: the path of a Unix-domain socket to connect to, in place of the URI's host and
+            port; on Linux also an abstract name, which begins with a NUL. The URI still gives the
+            Host header, the resource and, for ``wss:``, the name in the certificate.
         tcp_keepalive: whether the kernel probes an idle connection.
         tcp_user_timeout: unacknowledged bytes end the connection after this; where supported.
         log_payloads: whether payloads may stand in log lines and reports.
-        transport: by default a WebSocket over TCP or TLS.
+        transport: by default a WebSocket over TCP or TLS; one of your own sees to *proxy* and
+            *unix_socket*, too.
 
     Raises:
         ConfigError: with the field, the value and what is accepted.
     """
 
-    uri: str = attrs.field(validator=_check_uri, repr=lambda uri: repr(safe_uri(uri)))
+    uri: str = attrs.field(validator=uri_field, repr=lambda uri: repr(safe_uri(uri)))
     params: Provider[Params] = attrs.field(
-        factory=dict[str, str], validator=_check_params, repr=False, kw_only=True
+        factory=dict[str, str], validator=params_field, repr=False, kw_only=True
     )
     headers: Provider[Headers] = attrs.field(
-        default=(), validator=_check_static_headers, repr=False, kw_only=True
+        default=(), validator=headers_field, repr=False, kw_only=True
     )
     auth_token: Provider[str | None] = attrs.field(
-        default=None, validator=_check_token, repr=False, kw_only=True
+        default=None, validator=token_field, repr=False, kw_only=True
     )
     heartbeat_interval: float | None = attrs.field(
         default=30.0, validator=seconds(zero=True, none=True), kw_only=True
@@ -305,7 +170,7 @@ class Config:
         default="ignore", validator=one_of("ignore", "close"), kw_only=True
     )
     subprotocols: Sequence[str] = attrs.field(
-        default=(), converter=_names, validator=_check_subprotocols, kw_only=True
+        default=(), converter=_names, validator=subprotocols_field, kw_only=True
     )
     serializer: Serializer | None = attrs.field(
         default=None, validator=has("vsn", "encode", "decode", none=True), kw_only=True
@@ -316,13 +181,29 @@ class Config:
     ssl_context: ssl.SSLContext | None = attrs.field(
         default=None, validator=instance_of(ssl.SSLContext, none=True), repr=False, kw_only=True
     )
+    compression: PerMessageDeflate | None = attrs.field(
+        default=None,
+        converter=_compression,
+        validator=instance_of(PerMessageDeflate, none=True, or_else="'deflate'"),
+        kw_only=True,
+    )
     max_message_size: int = attrs.field(default=16 << 20, validator=whole(least=1), kw_only=True)
+    max_fragments: int = attrs.field(default=1 << 17, validator=whole(least=1), kw_only=True)
     inbound_limit: int = attrs.field(default=4096, validator=whole(least=1), kw_only=True)
     inbound_bytes: int = attrs.field(default=16 << 20, validator=whole(least=1), kw_only=True)
     on_overflow: Literal["pause", "drop_oldest", "disconnect"] = attrs.field(
         default="pause", validator=one_of("pause", "drop_oldest", "disconnect"), kw_only=True
     )
     max_pause: float = attrs.field(default=20.0, validator=seconds(forever=True), kw_only=True)
+    proxy: str | None = attrs.field(
+        default=ENVIRONMENT,
+        validator=proxy_field,
+        repr=lambda proxy: repr(safe_proxy(proxy)),
+        kw_only=True,
+    )
+    unix_socket: str | os.PathLike[str] | None = attrs.field(
+        default=None, validator=unix_socket_field, kw_only=True
+    )
     tcp_keepalive: bool = attrs.field(default=True, validator=instance_of(bool), kw_only=True)
     tcp_user_timeout: float | None = attrs.field(
         # The kernel takes its milliseconds as a C int.
@@ -341,6 +222,10 @@ class Config:
             raise ConfigError(
                 f"Config.heartbeat_timeout is {self.heartbeat_timeout!r}; accepted is at most "
                 f"Config.heartbeat_interval, {interval!r}"
+            )
+        if self.unix_socket is not None and self.proxy not in {None, ENVIRONMENT}:
+            raise ConfigError(
+                "Config.unix_socket and Config.proxy are both given; accepted is one of them"
             )
         for vsn in parse_qs(urlsplit(self.uri).query, keep_blank_values=True).get("vsn", []):
             self.check_vsn("uri", vsn)

@@ -97,10 +97,13 @@ def has(*methods: str, none: bool = False) -> Callable[[Any, Field, Any], None]:
     return check
 
 
-def instance_of(kind: type[Any], *, none: bool = False) -> Callable[[Any, Field, Any], None]:
+def instance_of(
+    kind: type[Any], *, none: bool = False, or_else: str = ""
+) -> Callable[[Any, Field, Any], None]:
     def check(instance: Any, field: Field, value: Any) -> None:
         if not isinstance(value, kind) and not (value is None and none):
-            accepted = f"a value of type {kind.__name__}" + (", or None" if none else "")
+            accepted = f"a value of type {kind.__name__}" + (f", {or_else}" if or_else else "")
+            accepted += ", or None" if none else ""
             refuse(instance, field, value, accepted)
 
     return check

@@ -7,7 +7,14 @@ from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 import trio
 
-from slipstream.config import Config, check_headers, check_params, check_token
+from slipstream.config import (
+    ENVIRONMENT,
+    Config,
+    check_headers,
+    check_params,
+    check_token,
+    proxy_from_environment,
+)
 from slipstream.errors import ConfigError, ConnectError
 from slipstream.interfaces import ConnectRequest
 
@@ -69,12 +76,23 @@ async def build_request(config: Config) -> ConnectRequest:
             write_timeout=config.write_timeout,
             close_timeout=config.close_timeout,
             max_message_size=config.max_message_size,
+            max_fragments=config.max_fragments,
+            compression=config.compression,
             outbound_bytes=config.outbound_bytes,
             tcp_keepalive=config.tcp_keepalive,
             tcp_user_timeout=config.tcp_user_timeout,
+            proxy=_proxy(config),
+            unix_socket=config.unix_socket,
         )
     except ConfigError as error:
         raise ConnectError(str(error), step="provider") from error
+
+
+def _proxy(config: Config) -> str | None:
+    """Decide about the proxy of one attempt: the environment may have changed since the last."""
+    if config.unix_socket is not None:
+        return None
+    return proxy_from_environment(config.uri) if config.proxy == ENVIRONMENT else config.proxy
 
 
 def _complete_uri(config: Config, params: Any) -> str:

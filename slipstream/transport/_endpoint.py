@@ -1,5 +1,6 @@
 """What every transport has: an inbox that gives batches, an outbox, and one reason for its end."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import trio
@@ -33,11 +34,11 @@ def check_close(code: int, reason: str) -> None:
         raise ValueError(f"a close reason holds at most 123 bytes, this one has {size}")
 
 
-class Endpoint:
+class Endpoint(ABC):
     """The receiving and the sending half of a transport, without a network.
 
-    A subclass fills the inbox with :meth:`deliver`, empties the outbox in one task of its own, and
-    tells the end with :meth:`settle`.
+    A subclass fills the inbox with :meth:`deliver`, empties the outbox, and tells the end with
+    :meth:`settle`.
     """
 
     def __init__(self, request: ConnectRequest) -> None:
@@ -84,7 +85,8 @@ class Endpoint:
         Raises:
             DisconnectedError: when the connection has ended and everything was delivered.
         """
-        await trio.lowlevel.checkpoint()
+        if self._messages or self._reason is not None:
+            await trio.lowlevel.checkpoint()
         while not self._messages:
             if self._reason is not None:
                 raise DisconnectedError(self._reason)
@@ -94,6 +96,7 @@ class Endpoint:
         self._taken.unpark_all()
         return messages
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C between two steps would tear the frame
     def send_nowait(self, frame: Frame, /, *, token: Any = None, urgent: bool = False) -> None:
         """Queue *frame*, whole. Never blocks.
 
@@ -102,7 +105,9 @@ class Endpoint:
         """
         if self._reason is not None:
             raise DisconnectedError(self._reason)
+        alone = self.outbox.idle
         self.outbox.put(frame, token=token, urgent=urgent)
+        self.hasten(alone=alone)
 
     async def wait_room(self) -> None:
         """Wait until less than ``outbound_bytes`` is queued. Safe to cancel.
@@ -128,6 +133,10 @@ class Endpoint:
         )
 
     # For the subclass
+
+    @abstractmethod
+    def hasten(self, *, alone: bool) -> None:
+        """Let what was just queued be written; *alone* tells that nothing else is waiting."""
 
     def touch(self) -> None:
         """Note that bytes arrived just now."""

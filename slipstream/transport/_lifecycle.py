@@ -1,7 +1,8 @@
 """How a transport lives and ends: its tasks, the ways to say goodbye, and the block round it all.
 
 The tasks of a transport are shielded from the block that they run beside: whatever is cancelled
-there, they end by a goodbye, which is bounded by ``close_timeout``, or by force.
+there, they end by a goodbye, which is bounded by ``close_timeout``, or by force. A task costs some
+KiB, and its turns most of what a short connection costs, so there are few.
 """
 
 import sys
@@ -12,7 +13,6 @@ from typing import TypeAlias, cast
 
 import attrs
 import trio
-from trio.lowlevel import enable_ki_protection
 
 from slipstream.interfaces import ConnectRequest
 from slipstream.reasons import ClosedByClient, ClosedByServer, DisconnectReason, TransportFailed
@@ -72,27 +72,36 @@ Goodbye: TypeAlias = Close | AnswerClose | Fail | Abort | HangUp
 
 
 class LivingEndpoint(Endpoint):
-    """An endpoint with tasks. They run in :meth:`run`, from the first to the forced end."""
+    """An endpoint with tasks, in the nursery of the block round it.
+
+    While nothing happens there is one that reads, or none. One that writes is there while something
+    is queued, and one says goodbye.
+    """
 
     def __init__(self, request: ConnectRequest) -> None:
         super().__init__(request)
-        self._goodbye: Goodbye = HangUp()
-        self._goodbye_asked = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self._scopes: set[trio.CancelScope] = set()
+        self._writer_is_there = False
+        self._goodbye: Goodbye | None = None
         self._goodbye_scope = trio.CancelScope()
         self._finished = trio.Event()
 
-    @property
     @abstractmethod
-    def tasks(self) -> tuple[Callable[[], Awaitable[None]], ...]:
-        """What runs for as long as the connection is there."""
+    async def read(self) -> None:
+        """Read for as long as the connection is there."""
+
+    @abstractmethod
+    async def write(self) -> None:
+        """Write until nothing is queued. There is never more than one that does."""
 
     @abstractmethod
     async def say(self, goodbye: Goodbye) -> None:
         """Say *goodbye*. Is cancelled after ``close_timeout``, or when it has become pointless."""
 
     @abstractmethod
-    async def release(self) -> None:
-        """Free the network connection by force. Never blocks."""
+    def release(self) -> None:
+        """Free the network connection by force."""
 
     # The interface
 
@@ -104,23 +113,35 @@ class LivingEndpoint(Endpoint):
         """
         check_close(code, reason)
         self.begin(Close(code, reason), ClosedByClient())
-        await self.wait_finished()
+        with trio.CancelScope(shield=True):  # it is bounded
+            await self._finished.wait()
 
     def abort(self, code: int = 1001) -> None:
         """End at once: one non-blocking Close with *code*, then by force."""
-        if not self._goodbye_asked.is_set():
+        if self._goodbye is None:
             self.begin(Abort(code), ClosedByClient())
         else:
             self._goodbye_scope.cancel()
 
     # For the subclass and the block
 
+    def start(self, nursery: trio.Nursery) -> None:
+        """Start to live in *nursery*."""
+        self._nursery = nursery
+        self._start(self.read)
+
+    def hasten(self, *, alone: bool) -> None:
+        """Let what was just queued be written, in one piece with what the others queue now."""
+        if not self._writer_is_there:
+            self._writer_is_there = True
+            self._start(self._write)
+
     def begin(self, goodbye: Goodbye, reason: DisconnectReason) -> None:
         """Start to end, by *goodbye* and because of *reason*. The first call decides."""
         self.settle(reason)
-        if not self._goodbye_asked.is_set():
+        if self._goodbye is None:
             self._goodbye = goodbye
-            self._goodbye_asked.set()
+            self._start(self._end)
 
     def closed_by_peer(self, code: int, reason: str) -> None:
         """Note that the peer sent a Close, of its own accord or in answer to ours."""
@@ -131,55 +152,57 @@ class LivingEndpoint(Endpoint):
         self.begin(HangUp(), TransportFailed(error))
         self._goodbye_scope.cancel()
 
-    def give_up(self) -> None:
-        """End without a word: there is nobody to say it to."""
-        self.begin(HangUp(), ClosedByClient())
-        self._goodbye_scope.cancel()
-
-    async def wait_finished(self) -> None:
-        """Wait until everything is over. Shielded from cancellation, since it is bounded."""
-        with trio.CancelScope(shield=True):
-            await self._finished.wait()
-
-    async def leave(self, raised: BaseException | None) -> None:
-        """End as befits a block that was left with the exception *raised*, or normally."""
+    def leave(self, raised: BaseException | None) -> None:
+        """Start to end as befits a block that was left with the exception *raised*, or normally."""
         if raised is None:
             self.begin(Close(1000, ""), ClosedByClient())
         elif _is_cancelled(raised):
             self.abort(1001)
         else:
             self.begin(Close(1001, ""), ClosedByClient())
-        await self.wait_finished()
 
-    @enable_ki_protection  # a Ctrl-C is for the block to judge: it is not to strike in here
-    async def run(self) -> None:
-        """Run the tasks until the goodbye has been said, then free everything."""
+    def _start(self, task: Callable[[], Awaitable[None]]) -> None:
+        assert self._nursery is not None  # noqa: S101 - it lives
+        self._nursery.start_soon(self._run, task)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _run(self, task: Callable[[], Awaitable[None]]) -> None:
+        if self._finished.is_set():
+            return  # all was over before this began
+        # What is beside us may be cancelled, a write may not: the goodbye alone ends a task.
+        with trio.CancelScope(shield=True) as scope:
+            self._scopes.add(scope)
+            try:
+                await task()
+            finally:
+                self._scopes.remove(scope)
+                error = sys.exception()
+                if isinstance(error, Exception):  # a crash
+                    self.begin(HangUp(), TransportFailed(error))
+
+    async def _write(self) -> None:
         try:
-            # The scope is a shield only: what is beside us may be cancelled, a write may not.
-            with trio.CancelScope(shield=True):
-                async with trio.open_nursery() as nursery:
-                    for task in self.tasks:
-                        nursery.start_soon(_run_protected, task)
-                    await self._goodbye_asked.wait()
-                    with self._goodbye_scope as scope:
-                        scope.deadline = trio.current_time() + self.request.close_timeout
-                        await self.say(self._goodbye)
-                    nursery.cancel_scope.cancel()
+            await self.write()
         finally:
-            # A reason is missing only where one of the tasks crashed.
-            self.settle(TransportFailed(sys.exception() or EOFError("the transport ended")))
-            with trio.CancelScope(shield=True):
-                await self.release()
+            self._writer_is_there = False
+
+    async def _end(self) -> None:
+        assert self._goodbye is not None  # noqa: S101 - it was begun
+        try:
+            with self._goodbye_scope as scope:
+                scope.deadline = trio.current_time() + self.request.close_timeout
+                await self.say(self._goodbye)
+        finally:
+            for scope in self._scopes:
+                scope.cancel()
+            while len(self._scopes) > 1:  # one is ours; the others may not find a closed socket
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            self.release()
             self._finished.set()
 
 
-@enable_ki_protection
-async def _run_protected(task: Callable[[], Awaitable[None]]) -> None:
-    await task()
-
-
 @asynccontextmanager
-@enable_ki_protection  # an interrupted end would leave the nursery waiting for ever; not the body
+@trio.lowlevel.enable_ki_protection  # an interrupted end would wait for ever; not the body
 async def beside(endpoint: LivingEndpoint) -> AsyncGenerator[None]:
     """Run the tasks of *endpoint* beside the block, and end it when the block is left.
 
@@ -188,12 +211,12 @@ async def beside(endpoint: LivingEndpoint) -> AsyncGenerator[None]:
     raised: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(endpoint.run)
+            endpoint.start(nursery)
             try:
                 yield
             except BaseException as error:  # noqa: BLE001 - kept for a moment, and raised below
                 raised = error
-            await endpoint.leave(raised)
+            endpoint.leave(raised)
     except BaseExceptionGroup as group:
         raise bare(group) from raised  # a task crashed: it matters more, but hides nothing
     if raised is not None:

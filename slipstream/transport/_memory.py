@@ -5,7 +5,7 @@ on nothing but the script.
 """
 
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, assert_never
 
@@ -239,20 +239,19 @@ class _MemoryTransport(LivingEndpoint):
         self._response_headers = headers
         self._subprotocol = subprotocol
 
-    @property
-    def tasks(self) -> tuple[Callable[[], Awaitable[None]], ...]:
-        """One task, which writes."""
-        return (self._write,)
+    async def read(self) -> None:
+        """Do nothing: the peer delivers by itself."""
 
-    async def _write(self) -> None:
-        while True:
-            batch = await self.outbox.take()
-            seconds = self.request.write_timeout
+    async def write(self) -> None:
+        """Pass on what is queued."""
+        seconds = self.request.write_timeout
+        while not self.outbox.idle:
             with trio.move_on_after(seconds) as scope:
-                await self._pass(batch)
+                await self._pass(self.outbox.take())
             if scope.cancelled_caught:
                 self.broke(TimeoutError(f"nothing could be written for {seconds:g} s"))
                 return
+            await trio.lowlevel.checkpoint()
 
     async def _pass(self, batch: Batch) -> None:
         while self.peer.writes_stalled:
@@ -288,7 +287,7 @@ class _MemoryTransport(LivingEndpoint):
             await self.peer.changed.park()
         self.peer.saw_end(code, reason)
 
-    async def release(self) -> None:
+    def release(self) -> None:
         """Tell the peer, if nothing else did."""
         self.outbox.drop_frames()
         self.peer.saw_end(None)

@@ -1,6 +1,6 @@
-"""What is to be written, and in which order; one task alone takes from here and writes.
+"""What is to be written, and in which order; one alone takes from here and writes.
 
-Control bytes (the upgrade request, a Close) come first, then the answer to the last ping, then
+Control bytes (the upgrade request, a Close) come first, then the answers to pings, then
 urgent frames, then the others in the order in which they were queued. Frames stay apart until the
 writer is free, so that what comes later but matters more can still go ahead of them.
 """
@@ -19,20 +19,22 @@ __all__ = ["SLICE_BYTES", "Batch", "Outbox"]
 SLICE_BYTES = 64 * 1024
 """No more than this is handed to the network at a time."""
 
+MAX_PONGS = 256
+"""No more answers to pings are kept."""
+
 
 @attrs.frozen(eq=False)
 class Batch:
-    """What one turn of the writer takes: *control* is framed already, and goes first."""
+    """What one turn of the writer takes: *control* is framed already, and goes first.
+
+    *size* is the bytes of its messages, framing left out.
+    """
 
     control: tuple[bytes, ...]
-    pong: bytes | None
-    frames: tuple[Frame, ...]
-    tokens: tuple[Any, ...]
-
-    @property
-    def size(self) -> int:
-        """The bytes of its messages, framing left out."""
-        return sum(len(frame.data) for frame in self.frames)
+    pongs: list[bytes]
+    frames: list[Frame]
+    tokens: list[Any]
+    size: int
 
 
 class Outbox:
@@ -52,31 +54,28 @@ class Outbox:
         self.writing = False
         self._limit = limit
         self._control: list[bytes] = []
-        self._pong: bytes | None = None
+        self._pongs: list[bytes] = []
         self._urgent: deque[tuple[Frame, Any]] = deque()
         self._frames: deque[tuple[Frame, Any]] = deque()
-        self._filled = trio.lowlevel.ParkingLot()
+        self._begun: Batch | None = None
         self._drained = trio.lowlevel.ParkingLot()
 
     def put(self, frame: Frame, *, token: Any = None, urgent: bool = False) -> None:
         """Queue *frame*, whole."""
         (self._urgent if urgent else self._frames).append((frame, token))
         self.queued_bytes += len(frame.data)
-        self._filled.unpark()
 
     def put_control(self, data: bytes) -> None:
         """Queue *data*, framed already, ahead of every message."""
         self._control.append(data)
-        self._filled.unpark()
 
-    def put_pong(self, payload: bytes) -> None:
-        """Queue the answer to a ping.
+    def put_pongs(self, payloads: list[bytes]) -> None:
+        """Queue the answers to pings.
 
-        It takes the place of one that still waits: "a Pong frame for only the most recently
-        processed Ping frame" will do (RFC 6455, 5.5.3), and no flood of pings can fill the memory.
+        Of many that wait the last ones are kept: "a Pong frame for only the most recently processed
+        Ping frame" will do (RFC 6455, 5.5.3), and no flood of pings can fill the memory.
         """
-        self._pong = payload
-        self._filled.unpark()
+        self._pongs = [*self._pongs, *payloads][-MAX_PONGS:]
 
     def drop_frames(self) -> None:
         """Forget the frames that nobody has begun to write."""
@@ -88,47 +87,47 @@ class Outbox:
     @property
     def idle(self) -> bool:
         """Whether everything that was queued has been handed to the network."""
-        return not self.writing and not self._waiting
+        return not (self.writing or self._frames or self._urgent or self._control or self._pongs)
 
     @property
     def full(self) -> bool:
         """Whether as much is queued as should be, or more."""
         return self.queued_bytes >= self._limit
 
-    async def take(self) -> Batch:
-        """Wait until something is queued, and take one turn's worth: about 64 KiB, or one frame.
+    def take(self) -> Batch:
+        """Take one turn's worth of what is queued: about 64 KiB, or one frame; what was given back first.
 
-        Safe to cancel. The caller must call :meth:`written` next.
+        Only while nothing is being written. The caller must call :meth:`written` next.
         """
-        await trio.lowlevel.checkpoint()
-        while not self._waiting:
-            await self._filled.park()
-        return self.take_nowait()
-
-    def take_nowait(self) -> Batch:
-        """Take one turn's worth of what is queued, which may be nothing."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            return begun
         control, self._control = tuple(self._control), []
-        pong, self._pong = self._pong, None
+        pongs, self._pongs = self._pongs, []
         frames: list[Frame] = []
         tokens: list[Any] = []
-        size = sum(map(len, control))
+        size = 0
+        room = SLICE_BYTES - sum(map(len, control))
         for queue in (self._urgent, self._frames):
-            while queue and size < SLICE_BYTES:
+            while queue and size < room:
                 frame, token = queue.popleft()
                 size += len(frame.data)
                 frames.append(frame)
                 if token is not None:
                     tokens.append(token)
         self.writing = True
-        return Batch(control, pong, tuple(frames), tuple(tokens))
+        return Batch(control, pongs, frames, tokens, size)
+
+    def give_back(self, batch: Batch) -> None:
+        """Let the next :meth:`take` give *batch*, of which something may have been written."""
+        self._begun = batch
 
     def written(self, batch: Batch) -> Sequence[Any]:
         """Note that *batch* has been handed to the network; give its tokens."""
-        size = batch.size
         self.writing = False
-        self.queued_bytes -= size
+        self.queued_bytes -= batch.size
         self.sent_messages += len(batch.frames)
-        self.sent_bytes += size
+        self.sent_bytes += batch.size
         self._drained.unpark_all()
         return batch.tokens
 
@@ -138,14 +137,9 @@ class Outbox:
 
     async def wait_idle(self) -> None:
         """Wait until everything has been handed to the network. Safe to cancel."""
-        await trio.lowlevel.checkpoint()
         while not self.idle:
             await self._drained.park()
 
     def wake(self) -> None:
         """Let those who wait for a change look again."""
         self._drained.unpark_all()
-
-    @property
-    def _waiting(self) -> bool:
-        return bool(self._control or self._frames or self._urgent or self._pong is not None)

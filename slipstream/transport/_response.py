@@ -8,15 +8,20 @@ leniently.
 import enum
 import re
 
+from slipstream.config import safe_uri
 from slipstream.errors import RemoteProtocolError
 
 __all__ = ["MAX_BODY_BYTES", "ResponseReader", "ResponseState"]
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_BODY_BYTES = 64 * 1024
+MAX_SHOWN = 200
+"""Characters of what a server wrote that an error message shows."""
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] +([1-9][0-9][0-9])(?: .*)?$")
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] +([1-9][0-9][0-9])(?: (.*))?$")
 _CHUNK_HEAD = re.compile(rb"([0-9A-Fa-f]{1,8})[^\n]*\n")
 _BEGINNING = b"HTTP/1."
 
@@ -36,14 +41,16 @@ class ResponseReader:
     Attributes:
         state: how far it has got.
         status: the status, once the head is complete.
+        reason: what stands behind it.
         headers: the headers, names in lower case.
         head: the head of a 101, as it came.
-        rest: what came behind that head.
+        rest: what came behind the head, with it.
     """
 
     def __init__(self) -> None:
         self.state = ResponseState.HEAD
         self.status = 0
+        self.reason = ""
         self.headers: tuple[tuple[str, str], ...] = ()
         self.head = b""
         self.rest = b""
@@ -86,6 +93,18 @@ class ResponseReader:
         """Give the first value of the header *name* (in lower case)."""
         return next((value for key, value in self.headers if key == name), None)
 
+    @property
+    def refusal(self) -> str:
+        """Say what the answer was, without what a Location may hold of secrets."""
+        said = f"the server answered HTTP {self.status}"
+        if self.status in REDIRECTS:
+            said += ": redirects are not followed"
+            location = self.header("location")
+            if location:
+                # RFC 9110, 10.2.2: a Location may have a fragment, in which OAuth puts its tokens.
+                said += f", it points to {safe_uri(location.partition('#')[0])[:MAX_SHOWN]!r}"
+        return said
+
     def _read_head(self) -> bool:
         """Read one head, if it is complete; tell whether to go on with what is behind it."""
         buffer = self._buffer
@@ -98,8 +117,9 @@ class ResponseReader:
             return False
         head, rest = bytes(buffer[: end.end()]), bytes(buffer[end.end() :])
         self._parse(bytes(buffer[: end.start()]))
+        self.rest = rest
         if self.status == 101:
-            self.head, self.rest = head, rest
+            self.head = head
             self.state = ResponseState.UPGRADED
             return False
         if self.status < 200:  # an interim answer, such as 103: another follows
@@ -116,6 +136,7 @@ class ResponseReader:
         if found is None:
             raise RemoteProtocolError(f"the answer is not HTTP: {line[:64]!r}")
         self.status = int(found[1])
+        self.reason = (found[2] or b"").decode("latin-1").strip()
         pairs = (each.decode("latin-1").partition(":") for each in lines)
         self.headers = tuple((key.strip().lower(), value.strip()) for key, _, value in pairs)
 

@@ -1,81 +1,47 @@
-"""The stream that trio-websocket reads and writes, which lies on no network.
+"""The stream that trio-websocket asks for an upgrade over, and what the server answers to it.
 
-The network is ours: our reader hands trio-websocket the head of the 101 answer and the server's
-Close, nothing else, and what trio-websocket writes (the upgrade request, its Close) goes into the
-outbox like everything else. So nothing that it does, or fails to do, reaches the connection.
+It passes on the request, and hands up the head of a 101 answer; nothing that comes after it, and no
+answer of another kind, goes up. So trio-websocket judges the upgrade, and all the rest is ours.
 """
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ._frames import is_close
-from ._outbox import Outbox
+from ._deflate import take_answer
+from ._response import ResponseReader, ResponseState
+from ._stream import SocketStream
 
-__all__ = ["Tap"]
+__all__ = ["Refused", "Tap"]
+
+
+class Refused(Exception):  # noqa: N818 - it never leaves the upgrade
+    """The server answered something else than 101."""
 
 
 class Tap(trio.abc.HalfCloseableStream):
-    """Stands between trio-websocket and the two tasks that read and write the network.
+    """Stands between trio-websocket and the network, for as long as the upgrade takes.
 
     Attributes:
-        close_sent: whether trio-websocket has sent a Close.
+        answer: what the server answered, as far as it was read.
+        extensions: the extensions that it accepted, if we take them out of the answer.
     """
 
-    def __init__(self, outbox: Outbox) -> None:
-        self.close_sent = False
-        self._outbox = outbox
-        self._buffer = bytearray()
-        self._eof = False
-        self._closed = False
-        self._hungry = False
-        self._changed = trio.lowlevel.ParkingLot()
-
-    # For our own tasks
-
-    def pass_up(self, data: bytes) -> None:
-        """Let trio-websocket read *data*."""
-        self._buffer += data
-        self._hungry = False
-        self._changed.unpark_all()
-
-    def pass_eof(self) -> None:
-        """Let trio-websocket read the end."""
-        self._eof = True
-        self._changed.unpark_all()
-
-    def detach(self) -> None:
-        """Note that trio-websocket is gone, and will neither read nor write."""
-        self._closed = True
-        self._changed.unpark_all()
-
-    async def wait_close_sent(self) -> None:
-        """Wait until trio-websocket has sent a Close, or is gone. Safe to cancel."""
-        await trio.lowlevel.checkpoint()
-        while not self.close_sent and not self._closed:
-            await self._changed.park()
-
-    async def wait_digested(self) -> None:
-        """Wait until trio-websocket has dealt with everything it was given, or is gone."""
-        await trio.lowlevel.checkpoint()
-        while not self._hungry and not self._closed:
-            await self._changed.park()
-
-    # For trio-websocket
+    def __init__(self, stream: SocketStream, *, takes_extensions: bool) -> None:
+        self.answer = ResponseReader()
+        self.extensions: str | None = None
+        self._stream = stream
+        self._takes_extensions = takes_extensions
+        self._head: bytes | None = None  # what trio-websocket has still to read
 
     @enable_ki_protection  # trio-websocket's tasks are not ours to protect; what they call is
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Put *data* into the outbox."""
+        """Send *data*."""
         await trio.lowlevel.checkpoint()
-        if self._closed:
-            raise trio.ClosedResourceError
-        data = bytes(data)
-        self._outbox.put_control(data)
-        if is_close(data):
-            self.close_sent = True
-            self._changed.unpark_all()
+        if not self._stream.begin_send(bytes(data)):
+            await self._stream.finish_send()
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Return at once: the outbox takes whatever it gets."""
+        """Return at once: there is one request, and then nothing more."""
         await trio.lowlevel.checkpoint()
 
     async def send_eof(self) -> None:
@@ -84,25 +50,37 @@ class Tap(trio.abc.HalfCloseableStream):
 
     @enable_ki_protection
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Wait for bytes that were passed up."""
-        await trio.lowlevel.checkpoint()
-        while not self._buffer:
-            if self._closed:
-                raise trio.ClosedResourceError
-            if self._eof:
-                # It asks for nothing after that, so it has dealt with everything.
-                self._hungry = True
-                self._changed.unpark_all()
-                return b""
-            self._hungry = True
-            self._changed.unpark_all()
-            await self._changed.park()
-        size = len(self._buffer) if max_bytes is None else max_bytes
-        data = bytes(self._buffer[:size])
-        del self._buffer[:size]
+        """Wait for the head of a 101, and give it in pieces; then wait for ever.
+
+        Raises:
+            Refused: if the server answered something else.
+            RemoteProtocolError: if that is no answer at all.
+            EOFError: if it closed TCP.
+            OSError: if the connection broke.
+        """
+        if self._head is None:
+            self._head = await self._read_head()
+        if not self._head:
+            await trio.sleep_forever()
+        size = len(self._head) if max_bytes is None else max_bytes
+        data, self._head = self._head[:size], self._head[size:]
         return data
 
+    async def _read_head(self) -> bytes:
+        answer = self.answer
+        while answer.state is ResponseState.HEAD:
+            data = await self._stream.receive_some()
+            if not data:
+                raise EOFError("the connection ended")
+            answer.feed(data)
+        if answer.state is not ResponseState.UPGRADED:
+            raise Refused
+        if not self._takes_extensions:
+            return answer.head
+        # trio-websocket must not see the answer to an offer that was not its own.
+        head, self.extensions = take_answer(answer.head)
+        return head
+
     async def aclose(self) -> None:
-        """Note that trio-websocket has done; the network connection stays."""
-        self.detach()
+        """Do nothing: the connection stays."""
         await trio.lowlevel.checkpoint()

@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from slipstream import Config, ConfigError, ConnectError
+from slipstream import Config, ConfigError, ConnectError, PerMessageDeflate
 from slipstream.connection import build_request, provide
 from slipstream.protocol import V1Serializer
 
@@ -44,13 +44,18 @@ def test_the_request_holds_everything() -> None:
             auth_token=_async_token,
             subprotocols=("extra",),
             connect_timeout=7.0,
+            unix_socket="app.sock",
+            compression="deflate",
+            max_fragments=7,
         )
         request = await build_request(config)
         assert request.uri == f"{URI}?room=1&token=a+b%26c&vsn=2.0.0"
         assert request.headers == (("X-Key", "k"),)
         token = base64.b64encode(b"async").decode().rstrip("=")
         assert request.subprotocols == ("phoenix", f"base64url.bearer.phx.{token}", "extra")
-        assert request.connect_timeout == 7.0
+        assert request.unix_socket == "app.sock"
+        assert (request.connect_timeout, request.max_fragments) == (7.0, 7)
+        assert request.compression == PerMessageDeflate()
         assert "token" not in repr(request)
 
     run(scenario)
@@ -111,3 +116,25 @@ def test_cancellation_goes_through_a_provider() -> None:
         assert scope.cancelled_caught
 
     run(scenario)
+
+
+def test_the_environment_is_asked_for_a_proxy_at_every_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = Config(URI)
+    assert run(build_request, config).proxy is None
+    monkeypatch.setenv("http_proxy", "http://jo:s3cr3t@proxy.test:3128")
+    request = run(build_request, config)
+    assert request.proxy == "http://jo:s3cr3t@proxy.test:3128"
+    assert "s3cr3t" not in repr(request)
+    monkeypatch.setenv("no_proxy", "host.test")
+    assert run(build_request, config).proxy is None
+
+
+def test_who_says_which_proxy_or_none_is_not_overruled_by_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.test")
+    assert run(build_request, Config(URI, proxy=None)).proxy is None
+    assert run(build_request, Config(URI, proxy="http://mine")).proxy == "http://mine"
+    assert run(build_request, Config(URI, unix_socket="app.sock")).proxy is None

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import attrs
+import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from slipstream.errors import ConnectError
 from slipstream.interfaces import ConnectRequest, Transport
 from slipstream.transport import open_websocket_transport
 
@@ -35,7 +37,9 @@ __all__ = [
     "close_payload",
     "connect",
     "echo_until_close",
+    "failed",
     "frame",
+    "free_port",
     "open_sockets_to",
     "serving",
 ]
@@ -323,18 +327,33 @@ def open_sockets_to(port: int) -> list[str]:
 _TCP_STATES = {"01": "ESTABLISHED", "04": "FIN-WAIT-1", "05": "FIN-WAIT-2", "08": "CLOSE-WAIT"}
 
 
+async def listen_at(path: str) -> trio.SocketListener:
+    listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    await listener.bind(path)
+    listener.listen(100)
+    return trio.SocketListener(listener)
+
+
 @asynccontextmanager
 async def serving(
-    script: Script, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+    script: Script,
+    *,
+    tls: ssl.SSLContext | None = None,
+    host: str = "127.0.0.1",
+    path: str | None = None,
 ) -> AsyncGenerator[RawServer]:
-    """Serve *script* on a loopback port for as long as the block lasts.
+    """Serve *script* on a loopback port, or a Unix-domain socket, for as long as the block lasts.
 
     Every client must have closed its socket by then, whatever happened to it.
     """
-    (listener,) = await trio.open_tcp_listeners(0, host=host)
+    if path is None:
+        (listener,) = await trio.open_tcp_listeners(0, host=host)
+    else:
+        listener = await listen_at(path)
     # Small and fixed, so that a stalled server stalls the client soon.
     listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
-    server = RawServer(listener.socket.getsockname()[1], secure=tls is not None)
+    port = 0 if path is not None else listener.socket.getsockname()[1]
+    server = RawServer(port, secure=tls is not None)
 
     async def handle(stream: trio.SocketStream) -> None:
         await server.run(script, stream, tls)
@@ -350,7 +369,7 @@ async def serving(
         nursery.start_soon(serve)
         try:
             yield server
-            assert open_sockets_to(server.port) == []
+            assert path is not None or open_sockets_to(server.port) == []
         finally:
             scope.cancel()
 
@@ -377,3 +396,20 @@ async def echo_until_close(connection: Connection) -> tuple[int | None, str] | N
         if seen.opcode in {TEXT, BINARY}:
             await connection.send_frame(seen.opcode, seen.payload)
     return None
+
+
+async def failed(uri: str, *, within: float = 2.0, **options: Any) -> ConnectError:
+    """Connect, which fails *within* so many seconds; give the error."""
+    started = trio.current_time()
+    with pytest.raises(ConnectError) as caught:
+        async with connect(ConnectRequest(uri=uri, **options)):
+            pytest.fail("it was opened")
+    assert trio.current_time() - started < within
+    return caught.value
+
+
+async def free_port() -> int:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port: int = listener.socket.getsockname()[1]
+    await listener.aclose()
+    return port

@@ -1,7 +1,7 @@
 """Cancelled at any point, an exchange ends, the server sees an end, and nothing is left over."""
 
 import ssl
-from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,7 +14,6 @@ from slipstream.interfaces import ConnectRequest, Frame
 from slipstream.transport import MemoryNetwork
 from tests.transport.support import (
     CLOSE,
-    PATIENCE,
     PING,
     PONG,
     Connection,
@@ -22,24 +21,7 @@ from tests.transport.support import (
     open_sockets_to,
     serving,
 )
-
-
-class CancelAtStep(trio.abc.Instrument):
-    """Cancels a scope when all tasks together have run *count* steps."""
-
-    def __init__(self, count: int, scope: trio.CancelScope) -> None:
-        self._left = count
-        self._scope = scope
-
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        self._left -= 1
-        if self._left == 0:
-            self._scope.cancel()
-
-
-def tasks_living() -> int:
-    return trio.lowlevel.current_statistics().tasks_living
-
+from tests.transport.sweeps import cancelled_at_every_step, tasks_living
 
 BIG = b"x" * (512 * 1024)
 
@@ -61,36 +43,15 @@ async def echo(connection: Connection) -> str:
         await connection.accept()
     except (AssertionError, trio.BrokenResourceError):
         return "left"
-    try:
-        while seen := await connection.read_frame():
+    while seen := await connection.read_frame():
+        # It may be gone while we answer; what it said before that is still there to be read.
+        with suppress(trio.BrokenResourceError):
             if seen.opcode != PONG:
                 await connection.send_frame(PING, b"are you there?")
                 await connection.send_frame(seen.opcode, seen.payload)
-            if seen.opcode == CLOSE:
-                return f"close {seen.close[0]}"
-    except trio.BrokenResourceError:
-        return "end"
+        if seen.opcode == CLOSE:
+            return f"close {seen.close[0]}"
     return "end"
-
-
-async def cancelled_at_every_step(run: Callable[[], Awaitable[None]], *, most: int) -> int:
-    """Run *run*, cancelled at its first step, its second, and so on, until it gets through."""
-    raised: set[type[BaseException]] = set()
-    for count in range(1, most):
-        with trio.fail_after(PATIENCE), trio.CancelScope() as scope:
-            instrument = CancelAtStep(count, scope)
-            trio.lowlevel.add_instrument(instrument)
-            try:
-                await run()
-            except BaseException as error:
-                raised.add(type(error))
-                raise
-            finally:
-                trio.lowlevel.remove_instrument(instrument)
-        assert raised <= {trio.Cancelled}  # bare, and nothing else
-        if not scope.cancel_called:
-            return count
-    pytest.fail("it has more steps than the sweep")
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +85,8 @@ async def test_a_real_exchange_may_be_cancelled_at_any_step(
         ends = await server.results()
         assert tasks_living() == before
     assert count > 60
-    assert set(ends) == {"left", "end", "close 1001", "close 4001"}
+    assert {"left", "close 1001", "close 4001"} <= set(ends)
+    assert set(ends) <= {"left", "end", "close 1001", "close 4001"}
 
 
 async def test_an_exchange_in_memory_may_be_cancelled_at_any_step() -> None:
@@ -154,5 +116,5 @@ async def test_an_exchange_in_memory_may_be_cancelled_at_any_step() -> None:
         await trio.testing.wait_all_tasks_blocked()
         assert tasks_living() == before
         nursery.cancel_scope.cancel()
-    assert count > 30
+    assert count > 20
     assert set(codes) == {1001, 4001}

@@ -5,11 +5,12 @@ The model has the limits, which wsproto has not; wherever both can judge, they a
 
 import struct
 import tracemalloc
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from slipstream.transport._frames import FrameParser
+from slipstream.transport._parser import FrameParser
 from tests.transport.oracles import by_model, by_parser, by_wsproto
 from tests.transport.streams import (
     LIMIT,
@@ -24,11 +25,11 @@ from tests.transport.streams import (
 )
 from tests.transport.support import BINARY, CLOSE, PING, TEXT, frame
 
-LIMITS = {"max_message_size": LIMIT, "max_fragments": MAX_FRAGMENTS}
-NO_LIMITS = {"max_message_size": 1 << 63, "max_fragments": 1 << 63}
+LIMITS: dict[str, Any] = {"max_message_size": LIMIT, "max_fragments": MAX_FRAGMENTS}
+NO_LIMITS: dict[str, Any] = {"max_message_size": 1 << 63, "max_fragments": 1 << 63}
 
 
-def differing(data: bytes, **limits: int) -> bool:
+def differing(data: bytes, **limits: Any) -> bool:
     return by_parser([data], FrameParser(**limits)) != by_model(data, **limits)
 
 
@@ -120,6 +121,6 @@ def test_a_message_that_trickles_takes_no_more_memory_than_its_bytes(opcode: int
 @example([b"\x81\x7f" + b"\0" * 8])
 def test_no_bytes_raise_anything(chunks: list[bytes]) -> None:
     """d08: and whatever they are, the model thinks the same of them."""
-    limits = {"max_message_size": 64, "max_fragments": 3}
+    limits: dict[str, Any] = {"max_message_size": 64, "max_fragments": 3}
     expected = by_model(b"".join(chunks), **limits)
     assert by_parser(chunks, FrameParser(**limits)) == expected

@@ -116,5 +116,5 @@ async def test_a_slow_reader_costs_the_server_time_and_nobody_memory(size: int) 
             assert longest > 0.05  # it was held back
             assert sent * size < 32 * MIB  # what was read, and the kernel's buffers
         await server.result()
-    assert unread <= 256 * 1024 + 64 * 1024 + size
+    assert unread < 256 * 1024 + 256 * 1024 + size  # the limit, and one turn of reading
     assert peak < 2 * MIB

@@ -133,3 +133,38 @@ def test_no_bytes_raise_anything_else(pieces: list[bytes]) -> None:
         except RemoteProtocolError:
             break
     assert len(reader.body) <= MAX_BODY_BYTES
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("wss://other.example/socket", "wss://other.example/socket"),
+        ("https://jo:s3cr3t@other.example/x?token=s3cr3t#s3cr3t", "https://other.example/x"),
+        ("/login?token=s3cr3t", "/login"),
+        ("/login#s3cr3t", "/login"),
+        ("//jo:s3cr3t@other.example/x", "other.example/x"),
+    ],
+)
+def test_a_redirect_is_refused_and_says_where_it_points(
+    status: int, location: str, shown: str
+) -> None:
+    head = f"HTTP/1.1 {status} See there\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
+    reader = read(head.encode())
+    assert reader.refusal == (
+        f"the server answered HTTP {status}: redirects are not followed, it points to {shown!r}"
+    )
+
+
+def test_other_refusals_and_a_redirect_to_nowhere_say_no_more_than_there_is() -> None:
+    said = "the server answered HTTP"
+    assert read(b"HTTP/1.1 403 No\r\nLocation: /x\r\n\r\n").refusal == f"{said} 403"
+    assert read(b"HTTP/1.1 304 Same\r\nLocation: /x\r\n\r\n").refusal == f"{said} 304"
+    nowhere = read(b"HTTP/1.1 302 Found\r\n\r\n").refusal
+    assert nowhere == f"{said} 302: redirects are not followed"
+
+
+def test_a_location_is_shown_escaped_and_short() -> None:
+    shown = read(b"HTTP/1.1 302 Found\r\nLocation: /\x1b[31m" + b"x" * 5000 + b"\r\n\r\n").refusal
+    assert "\x1b" not in shown
+    assert len(shown) < 400

@@ -1,6 +1,8 @@
 """Rows t01b to t01g, t02 and t04 of faults: TLS fails in its own step, with its own cause."""
 
 import datetime
+import os
+import socket
 import ssl
 import warnings
 from typing import Any
@@ -304,3 +306,58 @@ async def test_a_caller_that_is_cancelled_beside_a_blocked_write_tears_no_record
                 await transport.wait_room()
             result = await server.result()
         assert result == ([big, b"next"], (1000, ""), FIN)
+
+
+def demanding(authority: trustme.CA, version: ssl.TLSVersion) -> ssl.SSLContext:
+    """Make the context of a server that wants a certificate of the client."""
+    context = server_context(authority)
+    authority.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.minimum_version = context.maximum_version = version
+    return context
+
+
+VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+
+
+@VERSIONS
+async def test_a_server_may_want_a_certificate_of_ours(
+    authority: trustme.CA, version: ssl.TLSVersion
+) -> None:
+    async with serving(echo_until_close, tls=demanding(authority, version)) as server:
+        context = client_context(authority)
+        authority.issue_cert("client.example").configure_cert(context)
+        async with connect(server.request(ssl_context=context)):
+            pass
+        assert await server.result() == (1000, "")
+
+
+@VERSIONS
+async def test_a_server_that_misses_a_certificate_of_ours_is_heard(
+    authority: trustme.CA, version: ssl.TLSVersion
+) -> None:
+    """With TLS 1.3 it looks for one when our part of the handshake is over."""
+    context = demanding(authority, version)
+
+    def shake_hands(number: int) -> str:
+        # OpenSSL on a socket sends its alert; a stream of trio's keeps it to itself.
+        with socket.socket(fileno=os.dup(number)) as twin:
+            twin.settimeout(PATIENCE)
+            with pytest.raises(ssl.SSLError) as caught:
+                context.wrap_socket(twin, server_side=True)
+            return caught.value.reason
+
+    async def script(connection: Connection) -> str:
+        reason = await trio.to_thread.run_sync(shake_hands, connection.socket.fileno())
+        await connection.read_end()
+        return reason
+
+    async with serving(script) as server:
+        with pytest.raises(ConnectError) as caught:
+            uri = f"wss://localhost:{server.port}/"
+            async with connect(server.request(uri=uri, ssl_context=client_context(authority))):
+                pytest.fail("it was opened")
+        assert caught.value.step == ("tls" if version is ssl.TLSVersion.TLSv1_2 else "upgrade")
+        assert isinstance(caught.value.__cause__, ssl.SSLError)
+        assert "alert" in str(caught.value)
+        assert await server.result() == "PEER_DID_NOT_RETURN_A_CERTIFICATE"

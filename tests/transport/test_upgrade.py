@@ -324,12 +324,21 @@ async def test_credentials_in_the_uri_are_sent_unless_a_header_says_otherwise(
         assert await server.result() == sent
 
 
-async def test_a_header_that_cannot_be_sent_is_a_connect_error() -> None:
-    """h09: nothing of it reaches the server, which sees TCP come and go."""
-    async with serving(Connection.see_end) as server:
-        error = await refused(server, headers=(("Evil", "a\r\nInjected: b"),))
-        assert error.__cause__ is not None
-        assert await left(server) == FIN
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed_and_the_error_says_where_it_pointed(status: int) -> None:
+    async with serving(echo_until_close) as other:
+        there = f"ws://127.0.0.1:{other.port}/"
+        head = f"HTTP/1.1 {status} There\r\nLocation: {there}?token=s3cr3t\r\n"
+        answer = f"{head}Content-Length: 4\r\n\r\nmove"
+        async with serving(answering(answer.encode())) as server:
+            error = await refused(server)
+            assert (error.status, error.body) == (status, b"move")
+            assert ("location", f"{there}?token=s3cr3t") in error.headers
+            assert "redirects are not followed" in str(error)
+            assert repr(there) in str(error)
+            assert "s3cr3t" not in str(error)
+            await server.result()
+        assert await other.results() == []
 
 
 async def test_messages_in_the_segment_of_the_101_are_not_lost() -> None:

@@ -169,7 +169,8 @@ async def test_every_way_out_says_its_code_and_ends_tcp(way: Way, answers: bool)
         assert open_sockets_to(server.port) == []
         close, end = await server.result()
         assert close == WAYS[way]
-        assert end == FIN
+        # Who is in a hurry may leave an answer unread, and then the kernel says so with an RST.
+        assert end == FIN or (end == RST and answers and way in HURRIED)
         assert end.seconds < CLOSE_TIMEOUT + 1.0
     gc.collect()
 

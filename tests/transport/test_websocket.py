@@ -135,7 +135,7 @@ async def test_a_server_that_breaks_the_rules_is_told_so_and_left(sent: bytes, c
         return await connection.see_close_and_end()
 
     async with serving(script) as server:
-        request = server.request(max_message_size=1000, close_timeout=0.3)
+        request = server.request(max_message_size=1000, max_fragments=16384, close_timeout=0.3)
         async with connect(request) as transport:
             got, reason = await drain(transport)
             assert got == ["before"]
