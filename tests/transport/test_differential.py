@@ -23,7 +23,7 @@ from tests.transport.streams import (
     raw,
     streams,
 )
-from tests.transport.support import BINARY, CLOSE, PING, TEXT, frame
+from tests.transport.support import BINARY, CLOSE, CONTINUATION, PING, TEXT, frame
 
 LIMITS: dict[str, Any] = {"max_message_size": LIMIT, "max_fragments": MAX_FRAGMENTS}
 NO_LIMITS: dict[str, Any] = {"max_message_size": 1 << 63, "max_fragments": 1 << 63}
@@ -88,6 +88,18 @@ def test_every_length_is_judged_as_the_model_judges_it() -> None:
         assert not differing(data[:10], **LIMITS), data[:10]
         assert not differing(data, **NO_LIMITS), data[:20]
         assert by_model(data) == by_wsproto(data), data[:20]
+
+
+@pytest.mark.parametrize("limit", [0, 1, 125, 126, 300, 65535, 65536])
+def test_every_limit_is_judged_as_the_model_judges_it(limit: int) -> None:
+    """d07a, d07e: for a message of one frame and for one of two, just under it, at it and over it."""
+    for size in (limit - 1, limit, limit + 1):
+        for opcode in (TEXT, BINARY):
+            data = frame(opcode, b"x" * max(0, size))
+            halves = frame(opcode, b"x" * (size // 2), fin=False)
+            halves += frame(CONTINUATION, b"x" * (size - size // 2)) if size > 0 else b""
+            for sent in (data, data * 2, halves):
+                assert not differing(sent, max_message_size=limit, max_fragments=2), (limit, size)
 
 
 def test_every_close_code_is_judged_as_the_model_judges_it() -> None:
