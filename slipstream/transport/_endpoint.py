@@ -37,6 +37,10 @@ def check_close(code: int, reason: str) -> None:
 class Endpoint(ABC):
     """The receiving and the sending half of a transport, without a network.
 
+    Attributes:
+        outbox: what is to be written.
+        writer_is_there: whether a task writes what is queued; only then is anything left there.
+
     A subclass fills the inbox with :meth:`deliver`, empties the outbox, and tells the end with
     :meth:`settle`.
     """
@@ -44,6 +48,7 @@ class Endpoint(ABC):
     def __init__(self, request: ConnectRequest) -> None:
         self.request = request
         self.outbox = Outbox(request.outbound_bytes)
+        self.writer_is_there = False
         self._reason: DisconnectReason | None = None
         self._response_headers: tuple[tuple[str, str], ...] = ()
         self._subprotocol: str | None = None
@@ -105,9 +110,9 @@ class Endpoint(ABC):
         """
         if self._reason is not None:
             raise DisconnectedError(self._reason)
-        alone = self.outbox.idle
-        self.outbox.put(frame, token=token, urgent=urgent)
-        self.hasten(alone=alone)
+        self.outbox.put(frame, token, urgent)
+        if not self.writer_is_there:
+            self.hasten()
 
     async def wait_room(self) -> None:
         """Wait until less than ``outbound_bytes`` is queued. Safe to cancel.
@@ -135,8 +140,8 @@ class Endpoint(ABC):
     # For the subclass
 
     @abstractmethod
-    def hasten(self, *, alone: bool) -> None:
-        """Let what was just queued be written; *alone* tells that nothing else is waiting."""
+    def hasten(self) -> None:
+        """Let what was just queued be written, since no writer is there."""
 
     def touch(self) -> None:
         """Note that bytes arrived just now."""
@@ -160,9 +165,12 @@ class Endpoint(ABC):
             self._taken.unpark_all()
             self.outbox.wake()
 
+    @property
+    def inbox_full(self) -> bool:
+        """Whether as much lies in the inbox as should, or more."""
+        return len(self._messages) >= INBOX_MESSAGES or self._unread_bytes >= INBOX_BYTES
+
     async def wait_inbox_room(self) -> None:
         """Wait until the inbox may take more, or the connection has ended. Safe to cancel."""
-        while self._reason is None and (
-            len(self._messages) >= INBOX_MESSAGES or self._unread_bytes >= INBOX_BYTES
-        ):
+        while self._reason is None and self.inbox_full:
             await self._taken.park()

@@ -3,7 +3,7 @@
 import struct
 from typing import Final
 
-from ._masking import MaskKeys, apply_mask
+from ._masking import apply_mask, draw_key
 
 __all__ = [
     "BINARY",
@@ -36,23 +36,21 @@ RSV1: Final = 0x40
 RESERVED: Final = 0x70
 MASKED: Final = 0x80
 
-_keys = MaskKeys()
 _pack_short = struct.Struct("!BB4s").pack
 _pack_medium = struct.Struct("!BBH4s").pack
 _pack_long = struct.Struct("!BBQ4s").pack
 
 
-def build_frame(opcode: int, payload: bytes, *, compressed: bool = False) -> bytes:
-    """Build one whole masked frame, as a client sends it."""
-    first = FIN | RSV1 | opcode if compressed else FIN | opcode
+def build_frame(opcode: int, payload: bytes, reserved: int = 0) -> bytes:
+    """Build one whole masked frame, as a client sends it; *reserved* is ``RSV1`` or nothing."""
     size = len(payload)
-    key = _keys.draw()
+    key = draw_key()
     if size < 126:
-        head = _pack_short(first, MASKED | size, key)
+        head = _pack_short(FIN | reserved | opcode, MASKED | size, key)
     elif size < 1 << 16:
-        head = _pack_medium(first, MASKED | 126, size, key)
+        head = _pack_medium(FIN | reserved | opcode, MASKED | 126, size, key)
     else:
-        head = _pack_long(first, MASKED | 127, size, key)
+        head = _pack_long(FIN | reserved | opcode, MASKED | 127, size, key)
     return head + apply_mask(payload, key)
 
 

@@ -82,7 +82,6 @@ class LivingEndpoint(Endpoint):
         super().__init__(request)
         self._nursery: trio.Nursery | None = None
         self._scopes: set[trio.CancelScope] = set()
-        self._writer_is_there = False
         self._goodbye: Goodbye | None = None
         self._goodbye_scope = trio.CancelScope()
         self._finished = trio.Event()
@@ -130,11 +129,10 @@ class LivingEndpoint(Endpoint):
         self._nursery = nursery
         self._start(self.read)
 
-    def hasten(self, *, alone: bool) -> None:
-        """Let what was just queued be written, in one piece with what the others queue now."""
-        if not self._writer_is_there:
-            self._writer_is_there = True
-            self._start(self._write)
+    def hasten(self) -> None:
+        """Let what was just queued be written, in one piece with what others queue now."""
+        self.writer_is_there = True
+        self._start(self._write)
 
     def begin(self, goodbye: Goodbye, reason: DisconnectReason) -> None:
         """Start to end, by *goodbye* and because of *reason*. The first call decides."""
@@ -184,7 +182,7 @@ class LivingEndpoint(Endpoint):
         try:
             await self.write()
         finally:
-            self._writer_is_there = False
+            self.writer_is_there = False
 
     async def _end(self) -> None:
         assert self._goodbye is not None  # noqa: S101 - it was begun

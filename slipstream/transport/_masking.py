@@ -4,11 +4,12 @@ The extra ``fast`` brings a masker in C, some tens of times as fast as what Pyth
 """
 
 import os
+import struct
 from collections.abc import Callable
 
-__all__ = ["MaskKeys", "apply_mask", "apply_mask_in_python"]
+__all__ = ["apply_mask", "apply_mask_in_python", "draw_key"]
 
-_BLOCK_BYTES = 4096
+_block = struct.Struct("4s" * 1024)
 
 _INTEGER_BYTES = 8 * 1024
 """Up to here one XOR of two big integers is the fastest way; beyond, tables are."""
@@ -40,19 +41,16 @@ else:
     apply_mask = speedups.apply_mask
 
 
-class MaskKeys:
-    """Masking keys from the system's generator, drawn in blocks: a call to it costs more than a frame."""
+def draw_key() -> bytes:
+    """Give four bytes that were never given before."""
+    while True:
+        try:
+            return _keys.pop()  # in one step: two threads never get the same
+        except IndexError:
+            _keys.extend(_block.unpack(os.urandom(_block.size)))
 
-    __slots__ = ("_at", "_block")
 
-    def __init__(self) -> None:
-        self._block = b""
-        self._at = 0
-
-    def draw(self) -> bytes:
-        """Give four bytes that were never given before."""
-        at = self._at
-        if at == len(self._block):
-            self._block, at = os.urandom(_BLOCK_BYTES), 0
-        self._at = at + 4
-        return self._block[at : at + 4]
+# From the system's generator, drawn in blocks: a call to it costs more than a frame.
+_keys: list[bytes] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keys.clear)

@@ -60,7 +60,7 @@ class Outbox:
         self._begun: Batch | None = None
         self._drained = trio.lowlevel.ParkingLot()
 
-    def put(self, frame: Frame, *, token: Any = None, urgent: bool = False) -> None:
+    def put(self, frame: Frame, token: Any = None, urgent: bool = False) -> None:  # noqa: FBT001, FBT002 - it must be fast
         """Queue *frame*, whole."""
         (self._urgent if urgent else self._frames).append((frame, token))
         self.queued_bytes += len(frame.data)

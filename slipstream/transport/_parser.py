@@ -5,7 +5,6 @@ nothing but the messages (:meth:`FrameParser._read_whole`). Whatever else comes,
 rules, is left to the careful way (:meth:`FrameParser._read_frame`).
 """
 
-import io
 import struct
 from codecs import utf_8_decode
 from typing import Final, TypeAlias
@@ -33,17 +32,22 @@ __all__ = ["CloseReceived", "FrameParser", "may_be_received"]
 Messages: TypeAlias = list[str | bytes]
 
 _OPCODES: Final = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
-_WHOLE_TEXT: Final = FIN | TEXT
-_WHOLE_BINARY: Final = FIN | BINARY
+
+_SMALL: Final = 512
 
 MAX_PINGS = 256
 """No more unanswered pings are kept: answering the last is enough (5.5.3)."""
 
-SMALL = 1024
-"""A piece of a message that has fewer bytes is not worth an object of its own."""
+# The first two bytes of a frame, and the length that follows them if the second is 126
+_head = struct.Struct("!HH")
 
-# The first two bytes, and the length that follows them if the second byte is 126
-_head = struct.Struct("!BBH")
+# Those two bytes, of whole messages that are neither masked nor compressed: with a length up to 125,
+# and with the mark that two bytes of length follow
+_SHORT_TEXT: Final = (FIN | TEXT) << 8
+_MEDIUM_TEXT: Final = _SHORT_TEXT | 126
+_SHORT_BINARY: Final = (FIN | BINARY) << 8
+_MEDIUM_BINARY: Final = _SHORT_BINARY | 126
+_LONGEST_MEDIUM: Final = 0xFFFF
 
 
 def may_be_received(code: int) -> bool:
@@ -105,8 +109,9 @@ class FrameParser:
         else:
             at, data, self._tail = 0, self._tail + data, b""
         text = ""
+        whole_ones = False  # a large message is not worth a second copy of all that is there
         while at < len(data) and self.close is None:
-            if self._message is None:
+            if whole_ones and self._message is None:
                 # A slice of this is text already, if it is ASCII: half the work of decoding.
                 text = text or data.decode("latin-1")
                 at = self._read_whole(data, text, at, messages)
@@ -114,7 +119,7 @@ class FrameParser:
             if following is None:
                 self._tail = data[at:]
                 break
-            at = following
+            at, whole_ones = following, True
 
     def _read_whole(self, data: bytes, text: str, at: int, messages: Messages) -> int:
         """Read messages of one frame each, as many as there are; give where the next frame begins.
@@ -122,22 +127,27 @@ class FrameParser:
         *text* is *data*, a character for a byte. Stops at the first frame that is anything else, or
         incomplete, or wrong.
         """
-        end, last_head, limit = len(data), len(data) - _head.size, self._max_size
-        unpack, append = _head.unpack_from, messages.append
+        if self._max_size < _LONGEST_MEDIUM:
+            return at  # the careful way knows the limit
+        end, last_head = len(data), len(data) - _head.size
+        unpack, append, medium = _head.unpack_from, messages.append, _MEDIUM_TEXT
         size = 0
         while at <= last_head:
-            first, length, long_length = unpack(data, at)
-            start = at + 2
-            if length == 126:
-                if long_length < 126:
+            head, length = unpack(data, at)
+            if head == medium:
+                start = at + 4
+                if length < 126:
                     break
-                length, start = long_length, at + 4
-            elif length > 126:
+            elif _SHORT_TEXT <= head < medium or _SHORT_BINARY <= head < _MEDIUM_BINARY:
+                start, length = at + 2, head & 0x7F
+            elif head == _MEDIUM_BINARY and length >= 126:
+                start = at + 4
+            else:
                 break
             following = start + length
-            if following > end or length > limit:
+            if following > end:
                 break
-            if first == _WHOLE_TEXT:
+            if head <= medium:
                 message = text[start:following]
                 if not message.isascii():
                     try:
@@ -145,10 +155,8 @@ class FrameParser:
                     except UnicodeDecodeError:
                         break
                 append(message)
-            elif first == _WHOLE_BINARY:
-                append(data[start:following])
             else:
-                break
+                append(data[start:following])
             size += length
             at = following
         self._bytes += size
@@ -250,10 +258,8 @@ class _Message:
         self._inflater = inflater
         self._announced = 0
         self._is_text = text
-        # Small pieces are put together: a peer may send every byte by itself, and each would be an object.
-        self._chars = io.StringIO()
         self._parts: list[bytes | bytearray] = []
-        self._rest = b""  # the beginning of a character
+        self._unfinished = b""  # the beginning of a character, which is in the parts, too
 
     def announce(self, length: int) -> None:
         """Note that a frame of *length* bytes comes: too much is refused before it is read."""
@@ -275,31 +281,37 @@ class _Message:
         """Give the whole message."""
         if self._inflater is not None:
             self._keep(self._inflater.finish(self._limit - self.size))
+        data = b"".join(self._parts)
         if not self._is_text:
-            return b"".join(self._parts)
-        if self._rest:
+            return data
+        if self._unfinished:
             raise RemoteProtocolError("a text ends inside a character", code=1007)
-        return self._chars.getvalue()
+        return data.decode()
 
     def _keep(self, chunk: bytes) -> None:
         if not chunk:
             return
+        if self._is_text:
+            self._check_text(chunk)
         self.size += len(chunk)
-        if not self._is_text:
-            if len(chunk) >= SMALL:
-                self._parts.append(chunk)
-            elif self._parts and isinstance(self._parts[-1], bytearray):
-                self._parts[-1] += chunk
-            else:
-                self._parts.append(bytearray(chunk))
+        # A peer may send every byte by itself: so small pieces are not kept as objects of their own.
+        if len(chunk) >= _SMALL:
+            self._parts.append(chunk)
+        elif self._parts and isinstance(self._parts[-1], bytearray):
+            self._parts[-1] += chunk
+        else:
+            self._parts.append(bytearray(chunk))
+
+    def _check_text(self, chunk: bytes) -> None:
+        """Check that *chunk* goes on as UTF-8 does, as far as can be told."""
+        if not self._unfinished and chunk.isascii():
             return
-        data = self._rest + chunk if self._rest else chunk
+        data = self._unfinished + chunk
         try:
-            text, used = utf_8_decode(data, "strict", False)  # noqa: FBT003 - it takes no names
+            _, used = utf_8_decode(data, "strict", False)  # noqa: FBT003 - it takes no names
         except UnicodeDecodeError as error:
             raise RemoteProtocolError(f"a text is not UTF-8: {error}", code=1007) from None
-        self._rest = data[used:]
-        self._chars.write(text)
+        self._unfinished = data[used:]
 
 
 def _long_length(encoded: bytes) -> int:

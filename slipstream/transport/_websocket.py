@@ -15,11 +15,12 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from slipstream.errors import ConfigError
-from slipstream.interfaces import ConnectRequest, Transport
+from slipstream.interfaces import ConnectRequest, Frame, Transport
 from slipstream.reasons import TransportFailed
 
 from ._attempt import Attempt, Target, check_request, parse_target
-from ._frames import BINARY, PONG, TEXT, build_close, build_frame
+from ._deflate import Deflater
+from ._frames import BINARY, PONG, RSV1, TEXT, build_close, build_frame
 from ._lifecycle import (
     Abort,
     AnswerClose,
@@ -47,7 +48,7 @@ CORK_SECONDS = 0.0005
 Nothing waits for this time to pass, only for the tasks that can run already.
 """
 
-READS_A_TURN = 4
+READS_A_TURN = 16
 """A turn of the scheduler costs as much as parsing a hundred messages: so while there is more to read
 than one read takes, so many are made in one."""
 
@@ -145,14 +146,14 @@ class _WebSocketTransport(LivingEndpoint):
         """Wait for bytes and read what is there; tell whether there may be more to come."""
         data: bytes | None = await self._stream.receive_some()
         self.touch()
-        for _ in range(READS_A_TURN - 1):
-            if not data:
-                break
+        reads = 1
+        while data:
             self._parse(data)
+            if self.inbox_full or reads == READS_A_TURN:
+                return True
             data = self._stream.receive_more()
-        if data:
-            self._parse(data)
-        return data != b""
+            reads += 1
+        return data is None
 
     def _parse(self, data: bytes) -> None:
         """Parse frames, and act on what they say."""
@@ -164,10 +165,10 @@ class _WebSocketTransport(LivingEndpoint):
         if len(messages) == 1:
             self._written_at = -math.inf  # whoever answers it need not wait for others who do
         if parser.pings:
-            alone = self.outbox.idle
             self.outbox.put_pongs(parser.pings)
             parser.pings.clear()
-            self.hasten(alone=alone)
+            if not self.writer_is_there:
+                self._write_now()
         if parser.close is not None:
             self._peer_done.set()
             self.closed_by_peer(parser.close.code, parser.close.reason)
@@ -177,15 +178,14 @@ class _WebSocketTransport(LivingEndpoint):
 
     # Writing
 
-    def hasten(self, *, alone: bool) -> None:
-        """Write what was queued, if it is *alone* and small; else leave it to a writer."""
-        if alone and self.outbox.queued_bytes <= SLICE_BYTES:
-            now = time.perf_counter()
-            if now - self._written_at > CORK_SECONDS:
-                self._written_at = now
-                self._write_now()
-                return
-        super().hasten(alone=alone)
+    def hasten(self) -> None:
+        """Write what was queued, if it is small; else leave it to a writer."""
+        now = time.perf_counter()
+        if self.outbox.queued_bytes <= SLICE_BYTES and now - self._written_at > CORK_SECONDS:
+            self._written_at = now
+            self._write_now()
+        else:
+            super().hasten()
 
     def _write_now(self) -> None:
         """Write one turn without waiting; what the kernel does not take is left to a writer."""
@@ -195,7 +195,7 @@ class _WebSocketTransport(LivingEndpoint):
         else:
             self._begun = batch
             self.outbox.give_back(batch)
-            super().hasten(alone=False)
+            super().hasten()
 
     async def write(self) -> None:
         """Write what is queued, turn by turn."""
@@ -234,16 +234,22 @@ class _WebSocketTransport(LivingEndpoint):
             self._on_written(tokens)
 
     def _serialize(self, batch: Batch) -> bytes:
-        parts = list(batch.control)
-        parts += (build_frame(PONG, payload) for payload in batch.pongs)
-        for data, binary in batch.frames:
-            opcode = BINARY if binary else TEXT
-            deflated = self._deflater.deflate(data) if self._deflater is not None else None
-            if deflated is None:
-                parts.append(build_frame(opcode, data))
-            else:
-                parts.append(build_frame(opcode, deflated, compressed=True))
-        return b"".join(parts) if len(parts) != 1 else parts[0]
+        parts = [*batch.control, *[build_frame(PONG, payload) for payload in batch.pongs]]
+        if self._deflater is None:
+            parts += [
+                build_frame(BINARY if binary else TEXT, data) for data, binary in batch.frames
+            ]
+        else:
+            parts += [self._compress(self._deflater, frame) for frame in batch.frames]
+        return b"".join(parts)
+
+    @staticmethod
+    def _compress(deflater: Deflater, frame: Frame) -> bytes:
+        opcode = BINARY if frame.binary else TEXT
+        deflated = deflater.deflate(frame.data)
+        if deflated is None:
+            return build_frame(opcode, frame.data)
+        return build_frame(opcode, deflated, RSV1)
 
     # The end
 
@@ -273,12 +279,9 @@ class _WebSocketTransport(LivingEndpoint):
     async def _send_close(self, code: int, reason: str) -> None:
         """Send our Close, and nothing that is still queued; wait until it is on its way."""
         self.outbox.drop_frames()
-        alone = self.outbox.idle
         self.outbox.put_control(build_close(code, reason))
-        if alone:
+        if not self.writer_is_there:
             self._write_now()
-        else:
-            super().hasten(alone=False)
         await self.outbox.wait_idle()
 
     async def _wait_end_of_tcp(self) -> None:

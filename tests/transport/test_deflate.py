@@ -17,7 +17,7 @@ from slipstream.transport._deflate import (
     build_offer,
     take_answer,
 )
-from slipstream.transport._frames import BINARY, TEXT, build_frame
+from slipstream.transport._frames import BINARY, RSV1, TEXT, build_frame
 from slipstream.transport._parser import FrameParser
 
 LIMIT = 1 << 20
@@ -173,9 +173,7 @@ def test_what_we_deflate_another_implementation_inflates(
         opcode = TEXT if isinstance(each, str) else BINARY
         deflated = deflater.deflate(data)
         server.receive_bytes(
-            build_frame(opcode, data)
-            if deflated is None
-            else build_frame(opcode, deflated, compressed=True)
+            build_frame(opcode, data) if deflated is None else build_frame(opcode, deflated, RSV1)
         )
         parts: list[Any] = [part.payload for part in server.received_frames()]
         got.append(type(each)().join(parts))
