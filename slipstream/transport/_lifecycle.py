@@ -200,6 +200,7 @@ class LivingEndpoint(Endpoint):
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection  # an interrupted end would wait for ever; not the body
 async def beside(endpoint: LivingEndpoint) -> AsyncGenerator[None]:
     """Run the tasks of *endpoint* beside the block, and end it when the block is left.
 

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, assert_never
 
 import attrs
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from slipstream.errors import ConnectError, DisconnectedError
 from slipstream.interfaces import ConnectRequest, Frame, Transport
@@ -97,6 +98,7 @@ class MemoryNetwork:
             return self._backlog.popleft()
 
     @asynccontextmanager
+    @enable_ki_protection  # as the real one; not the body
     async def open_transport(
         self, request: ConnectRequest, /, *, on_written: _OnWritten
     ) -> AsyncGenerator[Transport]:

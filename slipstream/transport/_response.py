@@ -141,10 +141,13 @@ class ResponseReader:
         self.headers = tuple((key.strip().lower(), value.strip()) for key, _, value in pairs)
 
     def _take_body(self, data: bytes | bytearray) -> None:
+        if self.status in {204, 304}:  # these have none, whatever is sent behind them
+            self.state = ResponseState.COMPLETE
+            return
         # The framing of chunks takes room, too; twice as much is enough for any that make sense.
         limit = MAX_BODY_BYTES * (2 if self._chunked else 1)
         self._raw_body += data[: limit - len(self._raw_body)]
-        if self.status in {204, 304} or len(self._raw_body) >= limit:
+        if len(self._raw_body) >= limit:
             self.state = ResponseState.COMPLETE
         elif self._chunked:
             if _join_chunks(bytes(self._raw_body))[1]:

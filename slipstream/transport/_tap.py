@@ -5,6 +5,7 @@ answer of another kind, goes up. So trio-websocket judges the upgrade, and all t
 """
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from ._deflate import take_answer
 from ._response import ResponseReader, ResponseState
@@ -32,6 +33,7 @@ class Tap(trio.abc.HalfCloseableStream):
         self._takes_extensions = takes_extensions
         self._head: bytes | None = None  # what trio-websocket has still to read
 
+    @enable_ki_protection  # trio-websocket's tasks are not ours to protect; what they call is
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send *data*."""
         await trio.lowlevel.checkpoint()
@@ -46,6 +48,7 @@ class Tap(trio.abc.HalfCloseableStream):
         """Do nothing: the end of TCP is ours to decide."""
         await trio.lowlevel.checkpoint()
 
+    @enable_ki_protection
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Wait for the head of a 101, and give it in pieces; then wait for ever.
 

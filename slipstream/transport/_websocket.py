@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, closing
 from typing import Any, TypeAlias, assert_never
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from slipstream.errors import ConfigError
 from slipstream.interfaces import ConnectRequest, Frame, Transport
@@ -51,6 +52,7 @@ _OnWritten: TypeAlias = Callable[[Sequence[Any]], None]
 
 
 @asynccontextmanager
+@enable_ki_protection  # between the socket and the block that closes it; not the body
 async def open_websocket_transport(
     request: ConnectRequest, /, *, on_written: _OnWritten
 ) -> AsyncGenerator[Transport]:

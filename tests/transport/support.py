@@ -8,8 +8,10 @@ import ssl
 import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, NamedTuple, TypeAlias
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
 
+import attrs
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -22,10 +24,13 @@ __all__ = [
     "BINARY",
     "CLOSE",
     "CONTINUATION",
+    "FIN",
     "PING",
     "PONG",
+    "RST",
     "TEXT",
     "Connection",
+    "End",
     "RawServer",
     "Script",
     "Seen",
@@ -35,6 +40,7 @@ __all__ = [
     "failed",
     "frame",
     "free_port",
+    "open_sockets_to",
     "serving",
 ]
 
@@ -57,6 +63,19 @@ class Seen(NamedTuple):
         if not self.payload:
             return None, ""
         return int.from_bytes(self.payload[:2], "big"), self.payload[2:].decode()
+
+
+@attrs.frozen
+class End:
+    """The client's end of TCP: how it came, what came before it, how long that took."""
+
+    how: Literal["fin", "rst"]
+    rest: bytes = b""
+    seconds: float = attrs.field(default=0.0, eq=False)
+
+
+FIN = End("fin")
+RST = End("rst")
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
@@ -134,14 +153,20 @@ class Connection:
         with socket.socket(fileno=os.dup(self.socket.fileno())) as twin:
             twin.send(data)
 
-    async def send_until_refused(self, data: bytes, *, pause: float = 0.0) -> None:
-        """Send *data* again and again, until the client has closed TCP."""
+    async def send_until_refused(self, data: bytes, *, pause: float = 0.0) -> End:
+        """Send *data* again and again, until the client has closed TCP and answers with an RST."""
+        started = trio.current_time()
         try:
             while True:
                 await self.stream.send_all(data)
                 await trio.sleep(pause)
         except trio.BrokenResourceError:
-            return
+            return End("rst", seconds=trio.current_time() - started)
+
+    async def send_eof(self) -> None:
+        """End our half of TCP with a FIN, without a word of TLS."""
+        self.socket.shutdown(socket.SHUT_WR)
+        await trio.lowlevel.checkpoint()
 
     async def send_frame(self, opcode: int, payload: bytes = b"", *, fin: bool = True) -> None:
         await self.send(frame(opcode, payload, fin=fin))
@@ -183,6 +208,22 @@ class Connection:
         except trio.BrokenResourceError:
             pass
         return rest
+
+    async def see_end(self) -> End:
+        """Read until the end of TCP, and tell of it."""
+        started = trio.current_time()
+        rest, self._buffer = bytes(self._buffer), bytearray()
+        how: Literal["fin", "rst"] = "fin"
+        try:
+            while data := await self.stream.receive_some():
+                rest += data
+        except trio.BrokenResourceError as error:
+            how = "rst" if isinstance(error.__cause__, ConnectionError) else "fin"
+        return End(how, rest, trio.current_time() - started)
+
+    async def see_close_and_end(self) -> tuple[tuple[int | None, str] | None, End]:
+        """Read up to the client's Close, and on to the end of TCP."""
+        return await self.read_close(), await self.see_end()
 
     def stall(self) -> None:
         """Read no more, so that TCP pushes back, until :meth:`resume`."""
@@ -267,6 +308,25 @@ class RawServer:
         return results
 
 
+def open_sockets_to(port: int) -> list[str]:
+    """Give the states of the sockets that this process still holds to *port* (on Linux only).
+
+    What the kernel keeps for itself once a socket was closed, TIME-WAIT and the like, is no inode.
+    """
+    table = Path("/proc/thread-self/net/tcp")
+    if not table.exists():
+        return []
+    found: list[str] = []
+    for line in table.read_text("ascii").splitlines()[1:]:
+        _, _, remote, state, _, _, _, _, _, inode, *_ = line.split()
+        if int(remote.rpartition(":")[2], 16) == port and inode != "0":
+            found.append(_TCP_STATES.get(state, state))
+    return found
+
+
+_TCP_STATES = {"01": "ESTABLISHED", "04": "FIN-WAIT-1", "05": "FIN-WAIT-2", "08": "CLOSE-WAIT"}
+
+
 async def listen_at(path: str) -> trio.SocketListener:
     listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     await listener.bind(path)
@@ -282,7 +342,10 @@ async def serving(
     host: str = "127.0.0.1",
     path: str | None = None,
 ) -> AsyncGenerator[RawServer]:
-    """Serve *script* on a loopback port, or a Unix-domain socket, for as long as the block lasts."""
+    """Serve *script* on a loopback port, or a Unix-domain socket, for as long as the block lasts.
+
+    Every client must have closed its socket by then, whatever happened to it.
+    """
     if path is None:
         (listener,) = await trio.open_tcp_listeners(0, host=host)
     else:
@@ -306,6 +369,7 @@ async def serving(
         nursery.start_soon(serve)
         try:
             yield server
+            assert path is not None or open_sockets_to(server.port) == []
         finally:
             scope.cancel()
 

@@ -81,7 +81,7 @@ async def test_an_answer_to_what_was_not_offered_is_no_connection(
 
 
 async def test_a_bomb_ends_the_connection_with_1009() -> None:
-    """d07, compressed."""
+    """d07a, compressed."""
     compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
     bomb = bytearray(
         frame(TEXT, compressor.compress(b"x" * 10_000_000) + compressor.flush(zlib.Z_SYNC_FLUSH))

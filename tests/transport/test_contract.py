@@ -275,7 +275,7 @@ async def test_a_caller_that_is_cancelled_beside_a_blocked_write_tears_no_frame(
 
 
 async def test_a_send_in_a_cancelled_scope_is_queued_whole(pair: Pair) -> None:
-    """d13b."""
+    """d13b: queueing does not block, so it cannot be cancelled."""
     async with pair() as (transport, peer):
         with trio.CancelScope() as scope:
             scope.cancel()
@@ -285,7 +285,7 @@ async def test_a_send_in_a_cancelled_scope_is_queued_whole(pair: Pair) -> None:
 
 
 async def test_a_cancelled_receive_loses_nothing(pair: Pair) -> None:
-    """d12."""
+    """d12: every message comes once, and in order."""
     count = 300
     async with pair() as (transport, peer), trio.open_nursery() as nursery:
 
@@ -318,7 +318,7 @@ async def test_a_close_of_the_peer_is_told_after_what_came_before_it_and_is_echo
 
 
 async def test_a_lost_connection_is_told_after_what_came_before(pair: Pair) -> None:
-    """d02."""
+    """d02: whatever lies unread."""
     async with pair() as (transport, peer):
         await peer.send("before")
         assert await receive(transport.receive, 1) == ["before"]
@@ -386,7 +386,7 @@ async def test_close_sends_its_code_and_reason_and_returns_when_all_is_over(pair
 async def test_a_close_that_may_not_go_on_the_wire_is_refused_and_nothing_happens(
     pair: Pair, code: int, reason: str
 ) -> None:
-    """d15."""
+    """d15: 999 and the like."""
     async with pair() as (transport, peer):
         with pytest.raises(ValueError, match="close"):
             await transport.close(code, reason)
@@ -450,7 +450,7 @@ async def test_close_is_not_cancelled_with_its_caller(pair: Pair) -> None:
 
 
 async def test_a_peer_that_ignores_our_close_holds_us_for_close_timeout_only(pair: Pair) -> None:
-    """d05."""
+    """d05: on both networks."""
     async with pair(close_timeout=0.3) as (transport, peer):
         peer.ignore_close()
         started = trio.current_time()

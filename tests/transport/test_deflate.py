@@ -193,7 +193,7 @@ def deflated(data: bytes, flush: int = zlib.Z_SYNC_FLUSH) -> bytes:
 
 
 def test_a_bomb_ends_with_1009_and_fills_no_memory() -> None:
-    """d06, compressed: a quarter of a gigabyte behind a quarter of a megabyte on the wire."""
+    """d06a, compressed: a quarter of a gigabyte behind a quarter of a megabyte on the wire."""
     bomb = deflated(b"\0" * (1 << 28))
     tracemalloc.start()
     with pytest.raises(RemoteProtocolError, match="max_message_size") as caught:

@@ -28,7 +28,7 @@ async def test_a_refused_socket_option_is_told_and_leaves_nothing_open(
 
 @pytest.mark.parametrize("keepalive", [True, False])
 async def test_the_socket_has_the_options_that_make_a_dead_path_known(keepalive: bool) -> None:
-    """d03."""
+    """d03: keepalive for a silent path, a user time-out for one that is written to."""
     async with serving(echo_until_close) as server:
         request = server.request(tcp_keepalive=keepalive, tcp_user_timeout=2.5)
         stream = await open_stream(parse_target(request.uri), request, Attempt(3.0))

@@ -54,6 +54,15 @@ def test_a_body_without_a_length_ends_by_the_end_of_tcp() -> None:
     )
 
 
+@pytest.mark.parametrize("status", [204, 304])
+def test_an_answer_that_has_no_body_has_none_whatever_is_behind_it(status: int) -> None:
+    """h02: and however that is cut."""
+    head = f"HTTP/1.1 {status} No\r\n\r\n".encode()
+    for pieces in ([head + b"more"], [head, b"more"], [head + b"m", b"ore"]):
+        reader = read(*pieces)
+        assert (reader.state, reader.body) == (ResponseState.COMPLETE, b"")
+
+
 def test_a_chunked_body_is_put_together() -> None:
     reader = read(
         b"HTTP/1.1 429 Too Many Requests\r\nTransfer-Encoding: chunked\r\nRetry-After: 7\r\n\r\n",

@@ -16,9 +16,11 @@ from slipstream.interfaces import Frame
 from slipstream.reasons import ClosedByClient, TransportFailed
 from tests.transport.support import (
     CLOSE,
+    FIN,
     PATIENCE,
     TEXT,
     Connection,
+    End,
     RawServer,
     close_payload,
     connect,
@@ -45,24 +47,28 @@ def client_context(authority: trustme.CA) -> ssl.SSLContext:
     return context
 
 
-async def greet_nobody(connection: Connection) -> str:
-    """Do the server's part of the handshake, and tell how it went."""
-    assert isinstance(connection.stream, trio.SSLStream)
-    try:
-        await connection.stream.do_handshake()
-        await connection.read_end()
-    except trio.BrokenResourceError:
-        return "broken"
-    return "ended"
+async def greet_nobody(connection: Connection) -> End:
+    """Do the server's part of the handshake, which fails, and tell of the client's end of TCP."""
+    stream = connection.stream
+    assert isinstance(stream, trio.SSLStream)
+    with pytest.raises(trio.BrokenResourceError):
+        await stream.do_handshake()
+        await stream.receive_some()
+    tcp = Connection(stream.transport_stream)
+    await tcp.send_eof()
+    return await tcp.see_end()
 
 
 async def refused(server: RawServer, **options: Any) -> ConnectError:
+    """Connect, which fails in the step "tls"; give the error, when the server has seen a FIN."""
     started = trio.current_time()
     with pytest.raises(ConnectError) as caught:
         async with connect(server.request(**options)):
             pytest.fail("it was opened")
     assert trio.current_time() - started < 2.0
     assert caught.value.step == "tls"
+    end = await server.result()
+    assert (end.how, end.seconds < 2.0) == ("fin", True)
     return caught.value
 
 
@@ -107,24 +113,22 @@ async def test_the_server_learns_its_name_and_the_protocol(
 async def test_an_authority_that_the_system_does_not_trust_is_refused(
     authority: trustme.CA,
 ) -> None:
-    """t01b."""
+    """t01b: at once, and with the cause."""
     async with serving(greet_nobody, tls=server_context(authority)) as server:
         error = await refused(server)
         assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
         assert "certificate" in str(error)
-        assert await server.result() == "broken"
 
 
 async def test_another_authority_than_ours_is_refused(authority: trustme.CA) -> None:
-    """t01c."""
+    """t01c: even one that the system may trust."""
     async with serving(greet_nobody, tls=server_context(trustme.CA())) as server:
         error = await refused(server, ssl_context=client_context(authority))
         assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
-        assert await server.result() == "broken"
 
 
 async def test_a_certificate_of_another_host_is_refused(authority: trustme.CA) -> None:
-    """t01d."""
+    """t01d: the name in the URI is what counts."""
     context = server_context(authority, "other.example")
     async with serving(greet_nobody, tls=context) as server:
         error = await refused(server, ssl_context=client_context(authority))
@@ -133,7 +137,7 @@ async def test_a_certificate_of_another_host_is_refused(authority: trustme.CA) -
 
 
 async def test_an_expired_certificate_is_refused(authority: trustme.CA) -> None:
-    """t01e."""
+    """t01e: by the clock of this machine."""
     expired = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
     context = server_context(
         authority,
@@ -148,7 +152,7 @@ async def test_an_expired_certificate_is_refused(authority: trustme.CA) -> None:
 
 
 async def test_a_server_that_knows_only_old_tls_is_refused(authority: trustme.CA) -> None:
-    """t01f."""
+    """t01f: TLS 1.1 and older."""
     context = server_context(authority)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # it is old TLS that is wanted
@@ -158,7 +162,6 @@ async def test_a_server_that_knows_only_old_tls_is_refused(authority: trustme.CA
     async with serving(greet_nobody, tls=context) as server:
         error = await refused(server, ssl_context=client_context(authority))
         assert isinstance(error.__cause__, ssl.SSLError)
-        assert await server.result() == "broken"
 
 
 async def test_a_client_hello_that_is_never_answered_ends_by_connect_timeout(
@@ -166,21 +169,23 @@ async def test_a_client_hello_that_is_never_answered_ends_by_connect_timeout(
 ) -> None:
     """t01g: and the server sees the end of TCP."""
 
-    async def script(connection: Connection) -> bytes:
-        return await connection.read_end()
+    async def script(connection: Connection) -> End:
+        hello = await connection.stream.receive_some(1)
+        assert hello == b"\x16"
+        return await connection.see_end()
 
     async with serving(script) as server:
         uri = f"wss://127.0.0.1:{server.port}/"
         context = client_context(authority)
         error = await refused(server, uri=uri, ssl_context=context, connect_timeout=0.3)
         assert isinstance(error.__cause__, trio.TooSlowError)
-        assert (await server.result())[:1] == b"\x16"  # it was a ClientHello
 
 
 async def test_a_server_without_tls_is_refused(authority: trustme.CA) -> None:
-    async def script(connection: Connection) -> None:
+    async def script(connection: Connection) -> End:
         await connection.stream.receive_some()
         await connection.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        return await connection.see_end()
 
     async with serving(script) as server:
         error = await refused(server, uri=f"wss://127.0.0.1:{server.port}/")
@@ -191,11 +196,13 @@ async def test_a_server_without_tls_is_refused(authority: trustme.CA) -> None:
 async def test_tls_that_is_cut_without_close_notify_is_no_clean_end(
     authority: trustme.CA, sent: bytes
 ) -> None:
-    """t02."""
+    """t02: inside a frame and between frames; the server sees our end of TCP, and no Close."""
 
-    async def script(connection: Connection) -> None:
+    async def script(connection: Connection) -> End:
         await connection.accept()
         await connection.send(sent)
+        await connection.send_eof()
+        return await connection.see_end()
 
     async with serving(script, tls=server_context(authority)) as server:
         with trio.fail_after(PATIENCE):
@@ -206,16 +213,20 @@ async def test_tls_that_is_cut_without_close_notify_is_no_clean_end(
                 with pytest.raises(Exception, match="disconnected"):
                     await transport.receive()
                 assert isinstance(transport.closed, TransportFailed)
+        end = await server.result()
+        assert end == FIN
+        assert end.seconds < 2.0
 
 
 async def test_a_corrupt_record_is_the_end(authority: trustme.CA) -> None:
-    """t02."""
+    """t02: nothing can be said any more, so nothing is."""
 
-    async def script(connection: Connection) -> None:
+    async def script(connection: Connection) -> End:
         assert isinstance(connection.stream, trio.SSLStream)
         await connection.accept()
-        await connection.stream.transport_stream.send_all(b"\x17\x03\x03\x00\x20" + b"x" * 32)
-        await connection.read_end()
+        tcp = connection.stream.transport_stream
+        await tcp.send_all(b"\x17\x03\x03\x00\x20" + b"x" * 32)
+        return await Connection(tcp).see_end()
 
     async with serving(script, tls=server_context(authority)) as server:
         with trio.fail_after(PATIENCE):
@@ -225,6 +236,8 @@ async def test_a_corrupt_record_is_the_end(authority: trustme.CA) -> None:
                     await transport.receive()
                 assert isinstance(transport.closed, TransportFailed)
                 assert isinstance(transport.closed.error, ssl.SSLError)
+        end = await server.result()
+        assert (end.how, end.seconds < 2.0) == ("fin", True)
 
 
 async def test_an_answered_close_without_close_notify_is_a_clean_end(
@@ -236,23 +249,24 @@ async def test_an_answered_close_without_close_notify_is_a_clean_end(
         await connection.accept()
         code = await connection.read_close()
         await connection.send_frame(CLOSE, close_payload(1000))
-        return code
+        await connection.send_eof()
+        return code, await connection.see_end()
 
     async with serving(script, tls=server_context(authority)) as server:
         request = server.request(ssl_context=client_context(authority), close_timeout=60.0)
         async with connect(request) as transport:
             started = trio.current_time()
-        assert trio.current_time() - started < 0.5
+        assert trio.current_time() - started < 0.9
         assert transport.closed == ClosedByClient()
-        assert await server.result() == (1000, "")
+        assert await server.result() == ((1000, ""), FIN)
 
 
 async def test_a_cancelled_block_says_1001_over_tls_too(authority: trustme.CA) -> None:
-    """d11."""
+    """d11: and does not wait for the server."""
 
     async def script(connection: Connection) -> Any:
         await connection.accept()
-        return await connection.read_close(), await connection.read_end()
+        return await connection.see_close_and_end()
 
     async with serving(script, tls=server_context(authority)) as server:
         with trio.CancelScope() as scope:
@@ -260,7 +274,38 @@ async def test_a_cancelled_block_says_1001_over_tls_too(authority: trustme.CA) -
             async with connect(request):
                 scope.cancel()
                 await trio.sleep_forever()
-        assert await server.result() == ((1001, ""), b"")
+        assert await server.result() == ((1001, ""), FIN)
+
+
+async def test_a_caller_that_is_cancelled_beside_a_blocked_write_tears_no_record(
+    authority: trustme.CA,
+) -> None:
+    """t03: the frames before and behind it arrive whole, and so does the Close."""
+    go = trio.Event()
+    big = b"x" * (8 << 20)
+
+    async def script(connection: Connection) -> Any:
+        await connection.accept()
+        await go.wait()
+        seen = [await connection.read_frame() for _ in range(2)]
+        close = await connection.read_close()
+        await connection.send_frame(CLOSE, close_payload(1000))
+        await connection.send_eof()
+        return [each and each.payload for each in seen], close, await connection.see_end()
+
+    async with serving(script, tls=server_context(authority)) as server:
+        request = server.request(ssl_context=client_context(authority), write_timeout=60.0)
+        with trio.fail_after(2 * PATIENCE):
+            async with connect(request) as transport:
+                transport.send_nowait(Frame(big, binary=True))
+                with trio.move_on_after(0.1) as scope:
+                    await transport.wait_room()
+                assert scope.cancelled_caught
+                transport.send_nowait(Frame(b"next"))
+                go.set()
+                await transport.wait_room()
+            result = await server.result()
+        assert result == ([big, b"next"], (1000, ""), FIN)
 
 
 def demanding(authority: trustme.CA, version: ssl.TLSVersion) -> ssl.SSLContext:

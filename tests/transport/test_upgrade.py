@@ -1,4 +1,7 @@
-"""Rows h01 to h10 of faults at the upgrade: each ends in time, in one kind of error, with its cause."""
+"""Rows h01 to h10 of faults at the upgrade: each ends in time, in one kind of error, with its cause.
+
+And the server sees the end of TCP, at once: no socket waits for the garbage collector.
+"""
 
 from typing import Any
 
@@ -9,9 +12,12 @@ from slipstream.errors import ConnectError, RemoteProtocolError
 from slipstream.reasons import ClosedByServer, TransportFailed
 from tests.transport.support import (
     CLOSE,
+    FIN,
     PATIENCE,
+    RST,
     TEXT,
     Connection,
+    End,
     RawServer,
     Script,
     close_payload,
@@ -37,25 +43,34 @@ async def refused(server: RawServer, *, within: float = 2.0, **options: Any) -> 
 
 
 def answering(*pieces: bytes, pause: float = 0.0) -> Script:
-    """Read the request, send *pieces*, and give what came after until the end of TCP."""
+    """Read the request, send *pieces*, and tell of the client's end."""
 
-    async def script(connection: Connection) -> bytes:
+    async def script(connection: Connection) -> End:
         await connection.read_request()
         for piece in pieces:
             await connection.send(piece)
             await trio.sleep(pause)
-        return await connection.read_end()
+        return await connection.see_end()
 
     return script
 
 
+async def left(server: RawServer, *, within: float = 2.0) -> End:
+    """Give how the client left the server, which it did *within* so many seconds."""
+    end = await server.result()
+    assert isinstance(end, End)
+    assert end.seconds < within
+    return end
+
+
 async def test_an_upgrade_that_is_never_answered_ends_by_connect_timeout() -> None:
     """h01: and the server sees the end of TCP."""
-    async with serving(Connection.read_end) as server:
+    async with serving(Connection.see_end) as server:
         error = await refused(server, connect_timeout=0.3)
         assert "0.3 s" in str(error)
         assert isinstance(error.__cause__, trio.TooSlowError)
-        assert (await server.result()).startswith(b"GET ")
+        end = await left(server)
+        assert (end.how, end.rest[:4]) == ("fin", b"GET ")
 
 
 @pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 426, 429, 500, 503])
@@ -69,21 +84,24 @@ async def test_a_refusal_has_status_headers_and_body(status: int) -> None:
         assert (error.status, error.body) == (status, b"body")
         assert ("retry-after", "7") in error.headers
         assert str(status) in str(error)
-        assert await server.result() == b""
+        assert await left(server) == FIN
 
 
 @pytest.mark.parametrize("status", [404, 502])
 async def test_a_body_that_ends_with_tcp_is_a_body(status: int) -> None:
-    """h02k, h02l."""
+    """h02k, h02l: as HTTP/1.0 has it."""
 
-    async def script(connection: Connection) -> None:
+    async def script(connection: Connection) -> End:
         await connection.read_request()
         await connection.send(f"HTTP/1.0 {status} No\r\n\r\nno such ".encode())
         await connection.send(b"thing")
+        await connection.send_eof()
+        return await connection.see_end()
 
     async with serving(script) as server:
         error = await refused(server)
         assert (error.status, error.body) == (status, b"no such thing")
+        assert await left(server) == FIN
 
 
 async def test_a_chunked_body_is_a_body() -> None:
@@ -95,7 +113,7 @@ async def test_a_chunked_body_is_a_body() -> None:
 
 @pytest.mark.parametrize("interim", ["100 Continue", "103 Early Hints"])
 async def test_interim_answers_before_the_101_are_skipped(interim: str) -> None:
-    """h02i, h02n."""
+    """h02i, h02n: a 100 and a 103 are no refusals."""
 
     async def script(connection: Connection) -> Any:
         await connection.read_request()
@@ -110,12 +128,13 @@ async def test_interim_answers_before_the_101_are_skipped(interim: str) -> None:
 
 
 async def test_an_interim_answer_before_a_bad_101_is_no_excuse() -> None:
-    """h02j."""
+    """h02j: the error is a ConnectError like any other."""
     both = b"HTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 101 Switching\r\n\r\n"
     async with serving(answering(both)) as server:
         error = await refused(server)
         assert error.status is None
         assert error.__cause__ is not None
+        assert await left(server) == FIN
 
 
 async def test_a_body_that_never_ends_is_cut_and_its_beginning_told() -> None:
@@ -124,35 +143,51 @@ async def test_a_body_that_never_ends_is_cut_and_its_beginning_told() -> None:
     async with serving(answering(head)) as server:
         error = await refused(server, connect_timeout=0.5)
         assert (error.status, error.body) == (503, b"so far")
-        assert await server.result() == b""
+        assert await left(server) == FIN
         error = await refused(server, connect_timeout=60.0, within=2.5)
         assert (error.status, error.body) == (503, b"so far")
+        assert await left(server) == FIN
+
+
+async def test_a_body_that_is_cut_by_the_end_of_tcp_is_told_as_far_as_it_came() -> None:
+    """h03: the status and what there is of the body, at once."""
+
+    async def script(connection: Connection) -> End:
+        await connection.read_request()
+        await connection.send(b"HTTP/1.1 503 Later\r\nContent-Length: 100\r\n\r\nso far")
+        await connection.send_eof()
+        return await connection.see_end()
+
+    async with serving(script) as server:
+        error = await refused(server, connect_timeout=60.0, within=0.9)
+        assert (error.status, error.body) == (503, b"so far")
+        assert await left(server) == FIN
 
 
 async def test_an_endless_body_is_cut_at_64_kib() -> None:
-    """h04."""
+    """h04: and the client leaves while the server still sends."""
 
-    async def script(connection: Connection) -> None:
+    async def script(connection: Connection) -> End:
         await connection.read_request()
         await connection.send(b"HTTP/1.1 500 Oops\r\n\r\n")
-        await connection.send_until_refused(b"x" * 16384)
+        return await connection.send_until_refused(b"x" * 16384)
 
     async with serving(script) as server:
-        error = await refused(server)
+        error = await refused(server, connect_timeout=60.0)
         assert (error.status, error.body) == (500, b"x" * 65536)
-        await server.result()
+        assert await left(server) == RST
 
 
 @pytest.mark.parametrize(
     "garbage", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x16\x03\x01\x00", b"hello\r\n\r\n"]
 )
 async def test_an_answer_that_is_not_http_is_refused_at_once(garbage: bytes) -> None:
-    """h05."""
+    """h05: garbage, and what a server of another kind says."""
     async with serving(answering(garbage)) as server:
-        error = await refused(server)
+        error = await refused(server, connect_timeout=60.0)
         assert isinstance(error.__cause__, RemoteProtocolError)
         assert "not HTTP" in str(error)
-        assert await server.result() == b""
+        assert await left(server) == FIN
 
 
 @pytest.mark.parametrize(
@@ -171,73 +206,78 @@ async def test_a_bad_101_is_refused_at_once_and_the_error_says_what_is_wrong_wit
 ) -> None:
     """h05: and TCP is closed."""
 
-    async def script(connection: Connection) -> bytes:
+    async def script(connection: Connection) -> End:
         await connection.read_request()
         await connection.send(connection.switching().replace(replace.encode(), by.encode()))
-        return await connection.read_end()
+        return await connection.see_end()
 
     async with serving(script) as server:
-        error = await refused(server)
+        error = await refused(server, connect_timeout=60.0)
         assert says in str(error)
         assert error.__cause__ is not None
-        assert await server.result() == b""
+        assert await left(server) == FIN
 
 
 @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 101 Swit", b"HTTP/1.1 101 Switching\r\nUpgr"])
 @pytest.mark.parametrize("how", ["fin", "rst"])
 async def test_the_end_of_tcp_inside_the_answer_is_noticed_at_once(sent: bytes, how: str) -> None:
-    """h06."""
+    """h06, h06b: before the answer and inside it."""
 
-    async def script(connection: Connection) -> None:
+    async def script(connection: Connection) -> End | None:
         await connection.read_request()
         await connection.send(sent)
         if how == "rst":
             connection.reset()
+            return None
+        await connection.send_eof()
+        return await connection.see_end()
 
     async with serving(script) as server:
         error = await refused(server, connect_timeout=60.0)
         assert isinstance(error.__cause__, EOFError if how == "fin" else ConnectionResetError)
+        if how == "fin":
+            assert await left(server) == FIN
 
 
 async def test_an_answer_that_trickles_ends_by_connect_timeout() -> None:
-    """h07."""
+    """h07: a byte now and then does not buy more time."""
 
-    async def script(connection: Connection) -> None:
+    async def script(connection: Connection) -> End:
         await connection.read_request()
         await connection.send(b"HTTP/1.1 101 Switching Protocols\r\nX: ")
-        await connection.send_until_refused(b"y", pause=0.01)
+        return await connection.send_until_refused(b"y", pause=0.01)
 
     async with serving(script) as server:
         error = await refused(server, connect_timeout=0.3)
         assert error.seconds >= 0.3
         assert "0.3" in str(error)
-        await server.result()
+        assert await left(server) == RST
 
 
 async def test_a_head_without_end_is_refused() -> None:
-    """h08."""
+    """h08: a bomb of headers, of which no more than 64 KiB are kept."""
 
-    async def script(connection: Connection) -> None:
+    async def script(connection: Connection) -> End:
         await connection.read_request()
         await connection.send(b"HTTP/1.1 101 Switching\r\n")
-        await connection.send_until_refused(b"X-Bomb: " + b"x" * 8192 + b"\r\n")
+        return await connection.send_until_refused(b"X-Bomb: " + b"x" * 8192 + b"\r\n")
 
     async with serving(script) as server:
-        assert "64 KiB" in str(await refused(server))
-        await server.result()
+        assert "64 KiB" in str(await refused(server, connect_timeout=60.0))
+        assert await left(server) == RST
 
 
 async def test_bytes_that_trio_websocket_cannot_read_are_a_connect_error() -> None:
-    """h10."""
+    """h10: a byte that is not ASCII in a header of the 101."""
 
-    async def script(connection: Connection) -> bytes:
+    async def script(connection: Connection) -> End:
         await connection.accept("Sec-WebSocket-Protocol: caf\xe9")
-        return await connection.read_end()
+        return await connection.see_end()
 
     async with serving(script) as server:
-        error = await refused(server)
+        error = await refused(server, connect_timeout=60.0)
         assert isinstance(error.__cause__, UnicodeDecodeError)
-        assert await server.result() == b""
+        assert await left(server) == FIN
 
 
 async def test_the_request_says_what_was_asked_for_and_the_transport_what_was_answered() -> None:
@@ -345,17 +385,17 @@ async def test_a_connection_that_ends_right_after_the_101_was_open() -> None:
 async def test_a_cancelled_connect_leaves_nothing_open() -> None:
     scope = trio.CancelScope()
 
-    async def script(connection: Connection) -> bytes:
+    async def script(connection: Connection) -> End:
         await connection.read_request()
         scope.cancel()
-        return await connection.read_end()
+        return await connection.see_end()
 
     async with serving(script) as server:
         with scope:
             async with connect(server.request()):
                 pytest.fail("it was opened")
         assert scope.cancelled_caught
-        assert await server.result() == b""
+        assert await left(server) == FIN
 
 
 async def test_two_transports_in_one_block_end_one_after_the_other() -> None:
