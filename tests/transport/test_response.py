@@ -58,7 +58,7 @@ def test_a_body_without_a_length_ends_by_the_end_of_tcp() -> None:
 def test_an_answer_that_has_no_body_has_none_whatever_is_behind_it(status: int) -> None:
     """h02: and however that is cut."""
     head = f"HTTP/1.1 {status} No\r\n\r\n".encode()
-    for pieces in ([head + b"more"], [head, b"more"], [head + b"m", b"ore"]):
+    for pieces in ([head + b"more"], [head, b"more"], [head + b"mo", b"re"]):
         reader = read(*pieces)
         assert (reader.state, reader.body) == (ResponseState.COMPLETE, b"")
 
