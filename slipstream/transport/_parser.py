@@ -34,6 +34,7 @@ Messages: TypeAlias = list[str | bytes]
 _OPCODES: Final = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 
 _SMALL: Final = 512
+"""Bytes; pieces below are kept together, since an object for each would take more than they do."""
 
 MAX_PINGS = 256
 """No more unanswered pings are kept: answering the last is enough (5.5.3)."""
@@ -294,7 +295,7 @@ class _Message:
         if self._is_text:
             self._check_text(chunk)
         self.size += len(chunk)
-        # A peer may send every byte by itself: so small pieces are not kept as objects of their own.
+        # A peer may send every byte by itself.
         if len(chunk) >= _SMALL:
             self._parts.append(chunk)
         elif self._parts and isinstance(self._parts[-1], bytearray):

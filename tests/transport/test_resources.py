@@ -4,12 +4,14 @@ import contextlib
 import gc
 import random
 import re
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from slipstream.errors import ConnectError, DisconnectedError
 from slipstream.interfaces import Frame
@@ -20,6 +22,7 @@ from tests.transport.support import (
     Connection,
     RawServer,
     connect,
+    echo_until_close,
     serving,
 )
 
@@ -156,3 +159,19 @@ async def test_two_thousand_connects_leave_nothing_behind() -> None:
     assert after.resident - before.resident < 16 << 20
     assert sum(ends.values()) == 2000
     assert min(ends[end] for end in ("cancelled", "refused", "broken")) > 300
+
+
+async def test_an_idle_connection_keeps_nothing_of_what_went_through_it() -> None:
+    """Neither the last message written nor the last one read, nor a piece of either."""
+    ours = tracemalloc.Filter(inclusive=True, filename_pattern="*/slipstream/*")
+    async with serving(echo_until_close) as server, connect(server.request()) as transport:
+        tracemalloc.start()
+        try:
+            transport.send_nowait(Frame(b"x" * (4 << 20), binary=True))
+            with trio.fail_after(PATIENCE):
+                assert await transport.receive() == [b"x" * (4 << 20)]
+            await wait_all_tasks_blocked()
+            held = tracemalloc.take_snapshot().filter_traces([ours]).traces
+        finally:
+            tracemalloc.stop()
+        assert sum(trace.size for trace in held) < 64 << 10
