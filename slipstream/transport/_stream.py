@@ -15,6 +15,9 @@ __all__ = ["SocketStream", "TLSStream"]
 
 _READ_BYTES = 64 * 1024
 
+_RECORD_BYTES = 16 * 1024
+"""No TLS record holds more (RFC 8446, 5.1), and reading gives one at most."""
+
 
 class SocketStream:
     """Bytes over a connected socket that does not block. One task may read, and one write.
@@ -204,7 +207,7 @@ class TLSStream(SocketStream):
             raise self._broken
         parts: list[bytes] = []
         try:
-            while part := self._tls.read(_READ_BYTES):
+            while part := self._tls.read(_RECORD_BYTES):
                 parts.append(part)
         except ssl.SSLWantReadError:
             if self._outgoing.pending:  # TLS itself has an answer to give
