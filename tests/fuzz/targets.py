@@ -33,6 +33,7 @@ def cut(data: bytes, size: int) -> list[bytes]:
 # Frames
 
 LIMITS: dict[str, Any] = {"max_message_size": 300, "max_fragments": 4}
+WIDE: dict[str, Any] = {"max_message_size": 1 << 20, "max_fragments": 4}
 
 _MEMORY = 8 * 300 + 4096
 """A character takes up to four bytes in memory, and there is a copy; the rest are small objects."""
@@ -45,6 +46,9 @@ def parser(data: bytes) -> None:
     limited = FrameParser(**LIMITS)
     judged = by_parser(pieces, limited)
     assert judged == by_model(whole, **LIMITS)
+    wide = by_parser(pieces, FrameParser(**WIDE))  # what is far from its limit may go a faster way
+    assert wide == by_model(whole, **WIDE)
+    assert wide == by_parser([whole], FrameParser(**WIDE))
     assert judged == by_parser([whole], FrameParser(**LIMITS))
     limited.pings.clear()  # as whoever answers them does
     assert _size(limited) < _MEMORY + len(pieces[-1] if pieces else b"")
