@@ -90,11 +90,12 @@ class ReadingEndpoint(LivingEndpoint):
 
     def begin(self, goodbye: Goodbye, reason: DisconnectReason) -> None:
         """Start to end; from now on the stand-in reads, and the receiver learns *reason*."""
+        first = self.closed is None
         super().begin(goodbye, reason)
-        if self._stand_by is not None:
+        if first and self._stand_by is not None:
             self._stand_by.cancel()
-            if self._somebody_reads:
-                self.stream.interrupt_read()
+        if first and self._somebody_reads:
+            self.stream.interrupt_read()
 
     async def read(self) -> None:
         """Stand in, until the end of TCP."""
@@ -105,12 +106,18 @@ class ReadingEndpoint(LivingEndpoint):
                     self._called = False
                     await trio.sleep_forever()
                 self._stand_by = None
-            else:
+            elif self._somebody_reads:  # the receiver, which was interrupted and goes
+                await trio.lowlevel.checkpoint()
+            elif self.inbox_full and self.closed is None:
                 await self.wait_inbox_room()
+            else:
                 await self._read_turn()
 
     async def _read_turn(self) -> None:
-        """Wait for bytes, and read what is there. Safe to cancel: nothing is lost."""
+        """Wait for bytes, and read what is there. Safe to cancel: nothing is lost.
+
+        Only while nobody else does: what another reads would not wake who waits in here.
+        """
         error: BaseException = EOFError("the server closed TCP without a close frame")
         self._somebody_reads = True
         try:

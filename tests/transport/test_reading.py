@@ -85,3 +85,24 @@ async def test_a_ping_that_comes_while_the_receiver_waits_is_answered_and_it_wai
             with trio.fail_after(PATIENCE):
                 assert await transport.receive() == ["after"]
         assert await server.result() == Seen(PONG, b"p")
+
+
+async def test_a_receiver_that_comes_just_as_the_stand_in_goes_on_does_not_read_beside_it() -> None:
+    """The inbox was full, the receiver has emptied it, and both would read what is left."""
+    count = 400
+
+    async def script(connection: Connection) -> None:
+        await connection.accept()
+        await connection.send(frame(TEXT, b"x" * 1000) * count)
+        await connection.read_frame()
+        await connection.send_frame(TEXT, b"last")
+        await connection.read_close()
+
+    async with serving(script) as server, connect(server.request()) as transport:
+        await trio.sleep(0.1)  # until the kernel has it all, and the stand-in waits for room
+        got: list[str | bytes] = []
+        with trio.fail_after(PATIENCE):
+            while len(got) < count:
+                got += await transport.receive()
+            transport.send_nowait(Frame(b"go on"))
+            assert await transport.receive() == ["last"]
