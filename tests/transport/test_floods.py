@@ -56,7 +56,7 @@ async def test_a_message_without_end_is_cut_short(kind: str) -> None:
         return close, ends[0]
 
     async with serving(script) as server:
-        request = server.request(max_message_size=MIB, close_timeout=1.0)
+        request = server.request(max_message_size=MIB, max_fragments=16_384, close_timeout=1.0)
         tracemalloc.start()
         try:
             async with connect(request) as transport:
