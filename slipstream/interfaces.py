@@ -194,7 +194,8 @@ class TransportStatistics:
 class Transport(Protocol):
     """An open WebSocket connection. Made, and always closed, by an :class:`OpenTransport` block.
 
-    One task of its own writes; nobody else does. So no cancellation of a caller can tear a frame.
+    A frame is written by one at a time, and under no cancel scope of a caller's, so that no
+    cancellation can tear it.
     """
 
     @property
@@ -277,8 +278,9 @@ class OpenTransport(Protocol):
         """Connect within ``request.connect_timeout`` and yield the open transport.
 
         *on_written* is called, synchronously, with the tokens of the frames that one write handed
-        to the network; that may be inside ``send_nowait``. Leaving the block with the transport open closes it: with 1000 after a
-        normal end, 1001 after an exception, and by ``abort`` where the block was cancelled.
+        to the network; that may be inside ``send_nowait``, which then raises what it raises. Leaving
+        the block with the transport open closes it: with 1000 after a normal end, 1001 after an
+        exception, and by ``abort`` where the block was cancelled.
 
         Raises:
             ConnectError: if no connection came about, with the cause chained.

@@ -38,7 +38,7 @@ class Batch:
 
 
 class Outbox:
-    """The queue between everybody who sends and the one task that writes.
+    """The queue between everybody who sends and the one who writes.
 
     Attributes:
         queued_bytes: the bytes of messages that were queued and not yet handed to the network.

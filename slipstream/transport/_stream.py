@@ -29,7 +29,7 @@ class SocketStream:
         self.socket = sock
         self._rest: bytes | memoryview = b""
         self._error: OSError | None = None
-        self._emptied = False
+        self._emptied = True  # whoever connects speaks first
 
     def begin_send(self, data: bytes | memoryview) -> bool:
         """Hand *data* to the kernel without waiting; tell whether it took everything.

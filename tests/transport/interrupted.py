@@ -8,19 +8,15 @@ sockets, which no tracer and no signal reaches.
 import base64
 import contextlib
 import hashlib
-import os
-import signal
 import socket
 import sys
 import threading
 import warnings
-from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import trio
 
 from slipstream.interfaces import ConnectRequest, Frame
+from tests.striking import Strike
 from tests.transport.support import connect, open_sockets_to
 
 PATIENCE = 10
@@ -63,60 +59,27 @@ async def live(port: int) -> None:
         assert await transport.receive() == ["go"]
 
 
-class Strike:
-    """One life, with a signal at the opcode number *target*."""
-
-    def __init__(self, target: int, port: int) -> None:
-        self.target = target
-        self.port = port
-        self.count = 0
-        self.struck_in = ""
-
-    def trace(self, frame: FrameType, event: str, arg: Any) -> Any:
-        if f"{os.sep}slipstream{os.sep}transport{os.sep}" not in frame.f_code.co_filename:
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        return self.trace_opcode
-
-    def trace_opcode(self, frame: FrameType, event: str, arg: Any) -> Any:
-        if event == "opcode":
-            self.count += 1
-            if self.count == self.target:
-                code = frame.f_code
-                self.struck_in = f"{Path(code.co_filename).name}:{frame.f_lineno} {code.co_name}"
-                os.kill(os.getpid(), signal.SIGINT)
-        return self.trace_opcode
-
-    def check(self) -> bool:
-        """Live, and judge the end; tell whether it came as far as the target."""
-        signal.alarm(PATIENCE)  # a life that hangs ends the program
-        error: BaseException | None = None
-        sys._getframe().f_trace_opcodes = True  # Python 3.12 wants to know it before settrace
-        sys.settrace(self.trace)
-        try:
-            trio.run(live, self.port)
-        except BaseException as caught:  # noqa: BLE001 - whatever it is, it is compared
-            error = caught
-        finally:
-            sys.settrace(None)
-            signal.alarm(0)
-        told = f"strike {self.target} in {self.struck_in}: {error!r}"
-        assert open_sockets_to(self.port) == [], told  # though the error still holds its frames
-        if not self.struck_in:
-            assert error is None, told
-            return False
-        assert type(error) is KeyboardInterrupt, told  # bare, and not Trio's internal error
-        return True
+def check(strike: Strike, port: int) -> bool:
+    """Live, and judge the end; tell whether it came as far as the target."""
+    error = strike.live(lambda: trio.run(live, port), patience=PATIENCE)
+    told = f"strike {strike.count} in {strike.struck_in}: {error!r}"
+    assert open_sockets_to(port) == [], told  # though the error still holds its frames
+    if not strike.struck_in:
+        assert error is None, told
+        return False
+    assert type(error) is KeyboardInterrupt, told  # bare, and not Trio's internal error
+    return True
 
 
 def main(stride: int) -> int:
     warnings.simplefilter("ignore", RuntimeWarning)  # a coroutine that was made and never begun
     server = Server()
     server.start()
-    Strike(0, server.port).check()  # whatever is made once is made
-    whole = Strike(0, server.port)
-    whole.check()
-    return sum(Strike(target, server.port).check() for target in range(1, whole.count, stride))
+    check(Strike("transport", 0), server.port)  # whatever is made once is made
+    whole = Strike("transport", 0)
+    check(whole, server.port)
+    targets = range(1, whole.count, stride)
+    return sum(check(Strike("transport", target), server.port) for target in targets)
 
 
 if __name__ == "__main__":
