@@ -249,6 +249,8 @@ class _WebSocketTransport(ReadingEndpoint):
         await self.outbox.wait_idle()
 
     async def _wait_end_of_tcp(self) -> None:
+        if self.peer_gone.is_set():  # as where Close and the end come together
+            return
         with trio.move_on_after(END_OF_TCP_GRACE):
             await self.peer_gone.wait()
 
