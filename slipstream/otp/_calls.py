@@ -112,7 +112,7 @@ class Caller:
             return False
         self.state = state
         self.value = value
-        self.server.slots.discard(self)
+        self.server.slots.pop(self, None)
         self.signal.fire()
         return True
 

@@ -6,7 +6,7 @@ from typing import Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from slipstream.errors import ChildNotFoundError, StartError
+from slipstream.errors import ChildNotFoundError, StartError, WrongTaskError
 from slipstream.reasons import SHUTDOWN
 
 from ._children import Child, ChildCounts, is_stop_fine
@@ -23,12 +23,24 @@ __all__ = ["Keeper"]
 class Keeper(Process):
     """A process that has children; when they are started and stopped is up to a supervisor."""
 
-    __slots__ = ("_by_process", "kids")
+    __slots__ = ("_by_process", "_nursery", "kids")
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.kids: dict[Any, Child] = {}
         self._by_process: dict[Shell, Child] = {}
+        self._nursery: trio.Nursery | None = None
+
+    @enable_ki_protection
+    async def run(self) -> None:
+        async with trio.open_nursery() as self._nursery:
+            await super().run()
+
+    def nursery(self) -> trio.Nursery:
+        nursery = None if self.helpers_over else self._nursery
+        if nursery is None:
+            raise WrongTaskError(f"supervisor {self.label} has ended: it can start nothing")
+        return nursery
 
     def children(self) -> list[Shell]:
         return [kid.process for kid in self.kids.values() if kid.process is not None]
@@ -67,7 +79,7 @@ class Keeper(Process):
         child.settle()
         child.started_at = None
         child.process = None
-        nursery = self.open_nursery()
+        nursery = self.nursery()
         process = make_process(child.spec, tree=self.tree, parent=self, address=child)
         child.process = process
         self._by_process[process] = child

@@ -1,5 +1,7 @@
 """How a process is started, by whoever will be its parent."""
 
+import math
+
 import trio
 from trio.lowlevel import enable_ki_protection
 
@@ -31,12 +33,13 @@ async def launch(
         Exit: if *host* is being stopped; the process may still be starting.
     """
     nursery.start_soon(process.run, name=process.label)
+    seconds = process.spec.start_timeout
     with blocked_on(blocked, process):
         in_time = await wait_for(
             process.started,
             timers=process.timers,
             host=host,
-            deadline=trio.current_time() + process.spec.start_timeout,
+            deadline=seconds if seconds == math.inf else trio.current_time() + seconds,
         )
         if not in_time:
             process.kill("failed")

@@ -1,8 +1,10 @@
 """The life of every process, from its start to its end.
 
-From outside to inside: ``kill_scope``, shielded, which only being killed cancels; a nursery for
-helpers and for children; ``main_scope`` round ``init`` and the loop, which being interrupted or a
-helper's crash cancels. ``terminate`` runs between the two. What a process ends with comes from what
+It has two scopes, one after the other, both shielded. The first, round ``init`` and the loop, is
+cancelled by being interrupted, by a helper's crash, or by being killed; the second, round
+``terminate`` and the stop of what is below, by being killed alone. Helpers and children run in the
+nursery of the supervisor above, beside the process, and it waits for them before it ends: a nursery
+for each process would double what it costs to start one. What a process ends with comes from what
 was asked of it, then from the exception that left it; never from having been cancelled.
 """
 
@@ -25,7 +27,7 @@ from ._child_spec import Start
 from ._exits import fatal_of, normalise, without
 from ._results import Exit, Ignore
 from ._shell import Phase, Shell
-from ._waits import OWNERS, blocked_on, wait_for
+from ._waits import OWNERS, Signal, blocked_on, wait_for
 
 __all__ = ["Process", "call_user"]
 
@@ -46,33 +48,47 @@ class Process(Shell):
     @enable_ki_protection
     async def run(self) -> None:
         """Live. Never raises: whatever leaves the process becomes its exit reason."""
-        self.task = trio.lowlevel.current_task()
-        OWNERS[self.task] = self
+        task = self.task = trio.lowlevel.current_task()
+        OWNERS[task] = self
         verdict: ExitReason | None = None
         error: BaseException | None = None
         try:
-            with self.kill_scope:
-                async with trio.open_nursery() as nursery:
-                    self.nursery = nursery
-                    try:
-                        verdict = await self._live_and_end()
-                    finally:
-                        self.helpers_over = True
-                        # Children are shielded: nobody else would end them.
-                        self.kill_children()
-                        nursery.cancel_scope.cancel()
+            reason = await self._live()
+            if reason is not None:
+                self.scope = trio.CancelScope(shield=True, deadline=self._die_at)
+                with self.scope:
+                    verdict = await self._end(reason)
         except BaseException as exc:  # noqa: BLE001 - boundary: the process wrapper
             error = exc
-        del OWNERS[self.task]
-        self._bury(verdict, error)
+        if self.helpers or self.children():
+            await self._clear_out()
+        del OWNERS[task]
+        self._bury(verdict, error or self.helper_error)
 
-    async def _live_and_end(self) -> ExitReason:
-        if self.killed:  # before it ran: init must not even begin
-            await trio.lowlevel.checkpoint_if_cancelled()
-        reason = await self._live()
+    async def _live(self) -> ExitReason | None:
+        """Start and serve; give the reason to end for, ``None`` if the process has been killed."""
+        try:
+            with self.scope:
+                if self._was_killed:  # before it ran: init must not even begin
+                    await trio.lowlevel.checkpoint_if_cancelled()
+                reason = await self.serve()
+                if self.helper_error is None:
+                    return reason
+        except BaseException as exc:
+            if self.killed:
+                raise
+            return self.judge(exc)
+        if self.killed:
+            return None
+        if self.helper_error is not None:
+            error, self.helper_error = self.helper_error, None
+            return self.judge(error)
+        return self.stop_reason
+
+    async def _end(self, reason: ExitReason) -> ExitReason:
         self.halt = None  # waits work again
         self.phase = Phase.ENDING
-        if not self.killed and self.was_started:
+        if self.was_started and not self.killed:
             try:
                 await self.finish(reason)
             except BaseException as exc:
@@ -81,29 +97,22 @@ class Process(Shell):
                 reason = self.judge(exc)
         if self.killed:
             await trio.lowlevel.checkpoint_if_cancelled()
-        # Before the children: a helper must not take their end, which is due, for an error.
-        self.helpers_over = True
-        for scope in self.helper_scopes:
-            scope.cancel()
+        self._end_helpers()  # before the children: their end, which is due, is no error of a helper
         await self.wind_up(reason)
-        if self.helper_error is not None and not reason.abnormal:
-            reason = self.judge(self.helper_error)
         return reason
 
-    async def _live(self) -> ExitReason:
-        try:
-            with self.main_scope:
-                reason = await self.serve()
-                if self.helper_error is None:
-                    return reason
-        except BaseException as exc:
-            if self.killed:
-                raise  # for kill_scope, which takes out its own cancellation
-            return self.judge(exc)
-        if self.helper_error is not None:
-            error, self.helper_error = self.helper_error, None
-            return self.judge(error)
-        return self.stop_reason
+    def _end_helpers(self) -> None:
+        self.helpers_over = True
+        for scope in self.helpers:
+            scope.cancel()
+
+    async def _clear_out(self) -> None:
+        """End whatever is left beside and below, which is shielded: nobody else would."""
+        self._end_helpers()
+        self.kill_children()
+        with trio.CancelScope(shield=True):
+            for done in [*self.helpers.values(), *(child.done for child in self.children())]:
+                await wait_for(done, timers=self.timers, host=None)
 
     async def serve(self) -> ExitReason:
         """Start, call :meth:`mark_started`, run, and give the exit reason."""
@@ -167,15 +176,16 @@ class Process(Shell):
 
     # -- helpers
 
-    def open_nursery(self) -> trio.Nursery:
+    def nursery(self) -> trio.Nursery:
         """Give the nursery for helpers and children.
 
         Raises:
             WrongTaskError: if the process has ended, or is about to have.
         """
-        if self.nursery is None or self.nursery.cancel_scope.cancel_called:
+        nursery = None if self.task is None or self.helpers_over else self.task.parent_nursery
+        if nursery is None:
             raise WrongTaskError(f"process {self.label} has ended: it can start nothing")
-        return self.nursery
+        return nursery
 
     def start_helper(self, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
         """Run a task that lives and dies with the process.
@@ -183,28 +193,39 @@ class Process(Shell):
         Raises:
             WrongTaskError: if the process has ended, or is about to have.
         """
-        if self.helpers_over:
-            raise WrongTaskError(f"process {self.label} has ended: it can start nothing")
+        nursery = self.nursery()
+        scope = trio.CancelScope(shield=True, deadline=self._die_at)
+        self.helpers[scope] = Signal()
         name = getattr(function, "__qualname__", repr(function))
-        self.open_nursery().start_soon(self._help, function, args, name=f"{self.label}: {name}")
+        nursery.start_soon(self._help, scope, function, args, name=f"{self.label}: {name}")
 
     @enable_ki_protection
-    async def _help(self, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
-        scope = trio.CancelScope()
-        self.helper_scopes.add(scope)
+    async def _help(
+        self,
+        scope: trio.CancelScope,
+        function: Callable[..., Awaitable[Any]],
+        args: tuple[Any, ...],
+    ) -> None:
+        """Run a helper. Never raises: the nursery is the supervisor's."""
+        task = trio.lowlevel.current_task()
+        OWNERS[task] = self
         try:
             with scope:
                 await call_user(function, *args)
-        except BaseException as exc:
-            if (self.stopping or self.helpers_over) and isinstance(normalise(exc), Exit):
-                return
-            if self.killed or self.helpers_over:
-                raise
-            if self.helper_error is None:
-                self.helper_error = exc
-            self.main_scope.cancel()
-        finally:
-            self.helper_scopes.discard(scope)
+        except BaseException as exc:  # noqa: BLE001 - boundary: the process wrapper
+            self._take_helper_error(exc)
+        del OWNERS[task]
+        self.helpers.pop(scope).fire()
+
+    def _take_helper_error(self, error: BaseException) -> None:
+        if (self.stopping or self.helpers_over) and isinstance(normalise(error), Exit):
+            return
+        if self.helper_error is None:
+            self.helper_error = error
+        elif fatal_of(error) is not None or self.helpers_over:
+            self.helper_error = BaseExceptionGroup("helpers", [self.helper_error, error])
+        if self.phase is not Phase.ENDING:  # terminate may run to its end
+            self.scope.cancel()
 
     # -- its end
 
@@ -224,7 +245,6 @@ class Process(Shell):
         if reason.abnormal and self.was_started and reason != KILLED:
             self.report(reason)
         self.phase = Phase.DEAD
-        self.nursery = None
         for alarm in self._alarms:
             alarm.cancel()
         self._alarms.clear()

@@ -210,7 +210,7 @@ class ServerRef:
         if process is None:
             return Pending(self, self._target.absence())
         caller = Caller(process, request, task=task, host=enclosing()[0])
-        process.slots.add(caller)
+        process.slots[caller] = None
         process.mailbox.append(caller)
         return Pending(self, caller)
 
@@ -314,7 +314,7 @@ async def ask(
         await trio.lowlevel.checkpoint()
         raise refusal or gone_error(ref, NOPROC)
     caller = Caller(process, request, task=trio.lowlevel.current_task(), host=host)
-    process.slots.add(caller)
+    process.slots[caller] = None
     process.mailbox.append(caller)
     blocked = host if in_callback else None
     if blocked is not None:

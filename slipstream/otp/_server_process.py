@@ -231,7 +231,7 @@ class ServerProcess(Process):
             self.spec.drain
             and self.halt is not None
             and not self.killed
-            and not self.main_scope.cancel_called
+            and not self.scope.cancel_called
             and isinstance(normalise(error), Exit)
         )
 
@@ -300,7 +300,7 @@ class ServerProcess(Process):
         """Start a process that lives inside this one; see ``GenServer.start_owned``."""
         host, in_callback = enclosing()
         # Before the child is made: one that never runs could not be waited for.
-        nursery = self.open_nursery()
+        nursery = self.nursery()
         child = make_process(spec, tree=self.tree, parent=self)
         self.owned.append(child)
         try:
@@ -378,11 +378,11 @@ class ServerProcess(Process):
     async def _wait_for_mail(self, deadline: float) -> None:
         alarm = None if deadline == math.inf else self.timers.at(deadline, self.mailbox.wake)
         cell = _MailCell(self)
-        self.cells.add(cell)
+        self.cells[cell] = None
         try:
             await self.mailbox.park()
         finally:
-            self.cells.discard(cell)
+            self.cells.pop(cell, None)
             if alarm is not None:
                 alarm.cancel()
 

@@ -5,7 +5,7 @@ import math
 from typing import Any, ClassVar, Protocol, cast
 
 import trio
-from trio.lowlevel import Task, enable_ki_protection
+from trio.lowlevel import enable_ki_protection
 
 from slipstream.reasons import (
     NOPROC,
@@ -60,7 +60,7 @@ class Monitor:
     def tell(self, reason: ExitReason) -> None:
         """Tell the watcher that the process has ended, for *reason*."""
         self.target = None
-        self.watcher.watching.discard(self)
+        self.watcher.watching.pop(self, None)
         if self.watcher.phase is not Phase.DEAD:
             self.watcher.mailbox.append(Down(self, self.ref, reason))
 
@@ -69,7 +69,7 @@ class Monitor:
         if self.target is not None:
             self.target.monitors.pop(self, None)
             self.target = None
-        self.watcher.watching.discard(self)
+        self.watcher.watching.pop(self, None)
 
 
 class Shell(Host):
@@ -81,11 +81,16 @@ class Shell(Host):
         started: fires when ``init`` is done, or has failed.
         done: fires when the process has ended.
         slots: the calls that it owes an answer.
+        scope: what cancels it: its life when it is interrupted or killed, then, another one, its
+            end when it is killed. Shielded: nobody else does.
+        helpers: its helper tasks, by their scopes.
     """
 
     __slots__ = (
         "_alarms",
+        "_die_at",
         "_grace",
+        "_was_killed",
         "address",
         "crash",
         "done",
@@ -93,15 +98,14 @@ class Shell(Host):
         "exit_reason",
         "handled",
         "helper_error",
-        "helper_scopes",
+        "helpers",
         "helpers_over",
         "ignored",
-        "kill_scope",
         "mailbox",
-        "main_scope",
         "monitors",
         "parent",
         "phase",
+        "scope",
         "server",
         "slots",
         "spec",
@@ -110,7 +114,6 @@ class Shell(Host):
         "stop_cause",
         "stop_reason",
         "stopping",
-        "task",
         "thread",
         "tree",
         "was_started",
@@ -129,15 +132,15 @@ class Shell(Host):
         self.parent = parent
         self.address: Target = self if address is None else address
         self.server: Any = None
-        self.task: Task | None = None
         self.mailbox = Mailbox()
-        self.slots: set[Caller] = set()
+        self.slots: dict[Caller, None] = {}
         self.monitors: dict[Monitor, None] = {}
-        self.watching: set[Monitor] = set()
-        self._alarms: set[Alarm] = set()
+        self.watching: dict[Monitor, None] = {}
+        self._alarms: dict[Alarm, None] = {}
         self._grace: Alarm | None = None
-        self.kill_scope = trio.CancelScope(shield=True)
-        self.main_scope = trio.CancelScope()
+        self._die_at = math.inf
+        self._was_killed = False
+        self.scope = trio.CancelScope(shield=True)
         self.phase = Phase.STARTING
         self.was_started = False
         self.ignored = False
@@ -150,7 +153,7 @@ class Shell(Host):
         self.start_cause: BaseException | None = None
         self.crash: BaseException | None = None
         self.helper_error: BaseException | None = None
-        self.helper_scopes: set[trio.CancelScope] = set()
+        self.helpers: dict[trio.CancelScope, Signal] = {}
         self.helpers_over = False
         self.handled = 0
         self.dropped = 0
@@ -204,7 +207,7 @@ class Shell(Host):
     @property
     def killed(self) -> bool:
         """Whether it has been killed, or has used up its time to stop."""
-        return self.kill_scope.cancel_called
+        return self._was_killed or self._die_at <= trio.current_time()
 
     @enable_ki_protection
     def shut_down(
@@ -240,7 +243,7 @@ class Shell(Host):
             interrupt = self.spec.interrupt_after
             if interrupt is None:
                 interrupt = self.spec.interrupt_seconds if within is None else seconds / 2
-            self.main_scope.deadline = now + interrupt
+            self.scope.deadline = min(self.scope.deadline, now + interrupt)
             self.stop_running()
             self.interrupt_waits(reason)
             self.mailbox.wake()
@@ -260,11 +263,14 @@ class Shell(Host):
         self.stopping = True
         self.stop_cause = self.stop_cause or cause
         self._die_by(trio.current_time())
-        self.kill_scope.cancel()
+        self._was_killed = True
+        self.scope.cancel()
+        for scope in list(self.helpers):
+            scope.cancel()
         self.kill_children()
 
     def children(self) -> list["Shell"]:
-        """Give the processes that run in its nursery, in the order of their start."""
+        """Give the processes that run below it, in the order of their start."""
         return []
 
     def kill_children(self) -> None:
@@ -273,8 +279,10 @@ class Shell(Host):
             child.kill("failed")
 
     def _die_by(self, deadline: float) -> None:
-        if deadline < self.kill_scope.deadline:
-            self.kill_scope.deadline = deadline
+        if deadline < self._die_at:
+            self._die_at = deadline
+            for scope in (self.scope, *self.helpers):
+                scope.deadline = min(scope.deadline, deadline)
             if self._grace is not None:
                 self._grace.cancel()
             self._grace = self.timers.at(deadline + self.spec.kill_grace, self._refuses_to_die)
@@ -296,7 +304,7 @@ class Shell(Host):
         """Have *monitor* told of the end."""
         monitor.target = self
         self.monitors[monitor] = None
-        monitor.watcher.watching.add(monitor)
+        monitor.watcher.watching[monitor] = None
 
     def start_timer(self, seconds: float, message: Any, *, repeat: bool) -> Timer:
         """Put *message* into the mailbox in *seconds*; with *repeat* again and again."""
@@ -306,7 +314,7 @@ class Shell(Host):
 
         def ring() -> None:
             nonlocal due
-            self._alarms.discard(alarms.pop())
+            self._alarms.pop(alarms.pop(), None)
             if not repeat:
                 self.mailbox.append(message)
                 return
@@ -319,7 +327,7 @@ class Shell(Host):
         def set_off() -> None:
             alarm = self.timers.at(due, ring)
             alarms.append(alarm)
-            self._alarms.add(alarm)
+            self._alarms[alarm] = None
             timer.set_alarm(alarm)
 
         alarms: list[Alarm] = []

@@ -1,6 +1,7 @@
 """Callbacks are checked when their class is made: name, parameters, ``async``."""
 
 import difflib
+import functools
 import inspect
 from collections.abc import Iterable, Mapping
 from types import BuiltinMethodType
@@ -113,8 +114,14 @@ def fit_arguments(function: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Give the arguments for *function*, an ``init``: ``None`` where one is needed and none given."""
     if args:
         return args
+    plain = getattr(function, "__func__", None)
+    return _nothing_for(function) if plain is None else _nothing_for(plain, None)
+
+
+@functools.lru_cache(maxsize=256)  # reading a signature takes longer than starting a process
+def _nothing_for(function: Any, *bound: None) -> tuple[Any, ...]:
     try:
-        inspect.signature(function).bind()
+        inspect.signature(function).bind(*bound)
     except TypeError:
         return (None,)
     return ()

@@ -185,7 +185,7 @@ class SupervisorProcess(Keeper):
         """Stop while children start: those that have started are stopped in order."""
         self.interrupt_waits(self.stop_reason)
         if self._loading:
-            self.main_scope.cancel()
+            self.scope.cancel()
 
     async def wind_up(self, reason: ExitReason) -> None:
         """Stop the children, last first."""

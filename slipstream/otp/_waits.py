@@ -151,30 +151,30 @@ class Host:
         halt: why they must raise ``Exit``, once they must.
         cells: the tasks that wait inside it now.
         edges: whom its callback waits for.
-        nursery: where its helpers and its own children run.
+        task: its own task, which runs its callbacks.
         timers: the timers of its trio run.
     """
 
-    __slots__ = ("cells", "edges", "halt", "nursery", "timers")
+    __slots__ = ("cells", "edges", "halt", "task", "timers")
 
     def __init__(self, timers: Timers) -> None:
         self.timers = timers
         self.halt: ExitReason | None = None
-        self.cells: set[Cell] = set()
+        self.cells: dict[Cell, None] = {}  # empty most of the time, where a set is larger
         self.edges: list[Edge] = []
-        self.nursery: trio.Nursery | None = None
+        self.task: Task | None = None
 
     @enable_ki_protection
     def interrupt_waits(self, reason: ExitReason) -> None:
         """Have every wait inside raise ``Exit(reason)``, those to come included."""
         self.halt = reason
-        for cell in self.cells:
+        for cell in list(self.cells):
             cell.halt = reason  # kept here: terminate, where waits work again, may come first
             cell.wake()
 
 
 OWNERS: dict[Task, Host] = {}
-"""The process that each process's own task runs."""
+"""The process of each task that is a process's own, or one of its helpers'."""
 
 
 def check_task() -> Task:
@@ -198,11 +198,10 @@ def enclosing() -> tuple[Host | None, bool]:
     A helper started with ``start_soon`` is inside its process, but no callback waits for it.
     """
     task: Task | None = check_task()
-    nursery: trio.Nursery | None = None
     while task is not None:
         host = OWNERS.get(task)
         if host is not None:
-            return host, nursery is None or nursery is not host.nursery
+            return host, task is host.task
         nursery = task.parent_nursery
         task = nursery.parent_task if nursery is not None else None
     return None, False
@@ -253,7 +252,7 @@ async def wait_for(
         alarm = None if deadline == math.inf else timers.at(deadline, cell.wake)
         signal.remember(cell)
         if host is not None:
-            host.cells.add(cell)
+            host.cells[cell] = None
         try:
             await trio.lowlevel.wait_task_rescheduled(cell.abort)
         finally:
@@ -261,7 +260,7 @@ async def wait_for(
             if alarm is not None:
                 alarm.cancel()
             if host is not None:
-                host.cells.discard(cell)
+                host.cells.pop(cell, None)
             signal.forget(cell)
         halt = cell.halt
     if signal.fired:
@@ -288,12 +287,12 @@ async def wait_event(event: trio.Event, *, deadline: float = math.inf) -> bool:
     cell = _ScopeCell(scope)
     with scope:
         if host is not None:
-            host.cells.add(cell)
+            host.cells[cell] = None
         try:
             await event.wait()
         finally:
             if host is not None:
-                host.cells.discard(cell)
+                host.cells.pop(cell, None)
     if event.is_set():
         return True
     if cell.halt is not None:
