@@ -33,13 +33,11 @@ async def launch(
         Exit: if *host* is being stopped; the process may still be starting.
     """
     nursery.start_soon(process.run, name=process.label)
-    seconds = process.spec.start_timeout
+    limit = process.spec.start_timeout
+    deadline = limit if limit == math.inf else trio.current_time() + limit
     with blocked_on(blocked, process):
         in_time = await wait_for(
-            process.started,
-            timers=process.timers,
-            host=host,
-            deadline=seconds if seconds == math.inf else trio.current_time() + seconds,
+            process.started, timers=process.timers, host=host, deadline=deadline
         )
         if not in_time:
             process.kill("failed")

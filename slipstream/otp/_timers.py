@@ -94,18 +94,16 @@ class Timers:
 
     @enable_ki_protection
     def forget(self, alarm: Alarm) -> None:
-        """Make sure that a cancelled *alarm* neither wakes the task nor stays for long."""
-        heap = self._heap
-        if heap and heap[0][2] is alarm:
-            self._prune()
-            if self._scope is not None:
-                self._scope.deadline = heap[0][0] if heap else math.inf
-            return
+        """Make sure that a cancelled *alarm* does not stay for long.
+
+        It may wake the task in vain, once. To move trio's deadline with each call's time-out that
+        was not needed would cost as much as the rest of the call's waiting.
+        """
         if alarm.deadline == math.inf:
             return
         self._dead += 1
-        if self._dead > _COMPACT_ABOVE and self._dead * 2 > len(heap):
-            self._heap = [entry for entry in heap if entry[2].action is not None]
+        if self._dead > _COMPACT_ABOVE and self._dead * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry[2].action is not None]
             heapq.heapify(self._heap)
             self._dead = 0
 
@@ -113,7 +111,7 @@ class Timers:
         heap = self._heap
         while heap and heap[0][2].action is None:
             heapq.heappop(heap)
-            self._dead = max(0, self._dead - 1)
+            self._dead -= 1
 
     async def _serve(self, done: trio.Event) -> None:
         try:
@@ -132,7 +130,9 @@ class Timers:
         while self._heap and self._heap[0][0] <= now:
             _, _, alarm = heapq.heappop(self._heap)
             action, alarm.action = alarm.action, None
-            if action is not None:
+            if action is None:
+                self._dead -= 1
+            else:
                 action()
 
 

@@ -244,7 +244,7 @@ async def wait_for(
     halt = None if host is None else host.halt
     if signal.fired or halt is not None:
         await trio.lowlevel.checkpoint()
-    elif deadline <= trio.current_time():
+    elif deadline != math.inf and deadline <= trio.current_time():
         await trio.lowlevel.checkpoint()
         return signal.fired
     else:
