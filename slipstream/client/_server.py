@@ -205,7 +205,7 @@ class ClientServer(GenServer, restart="permanent"):
     @property
     def ended(self) -> bool:
         """Whether the process has ended."""
-        return self._process.done.fired
+        return self._process.exit_reason is not None
 
     @property
     def exit_reason(self) -> ExitReason | None:

@@ -178,14 +178,14 @@ class Pending(Generic[T]):
             await trio.lowlevel.checkpoint()
             raise CallTimeoutError(self._ref, caller.request, timeout or 0.0)
         if host is not None and in_callback:
-            host.edges.append(caller)
+            host.edges[caller] = None
         try:
             answered = await wait_for(
                 caller.signal, timers=caller.server.timers, host=host, deadline=deadline
             )
         finally:
             if host is not None and in_callback:
-                host.edges.remove(caller)
+                host.edges.pop(caller, None)
         if not answered:
             raise CallTimeoutError(self._ref, caller.request, timeout or 0.0)
         return caller.result(self._ref)  # type: ignore[no-any-return]  # only the request's type knows

@@ -27,7 +27,7 @@ from ._child_spec import Start
 from ._exits import fatal_of, normalise, without
 from ._results import Exit, Ignore
 from ._shell import Phase, Shell
-from ._waits import OWNERS, Signal, blocked_on, wait_for
+from ._waits import FIRED, OWNERS, Signal, blocked_on, wait_for
 
 __all__ = ["Process", "call_user"]
 
@@ -71,7 +71,9 @@ class Process(Shell):
             with self.scope:
                 if self._was_killed:  # before it ran: init must not even begin
                     await trio.lowlevel.checkpoint_if_cancelled()
-                reason = await self.serve()
+                reason = await self.start()
+                if reason is None:
+                    reason = await self.serve()
                 if self.helper_error is None:
                     return reason
         except BaseException as exc:
@@ -114,8 +116,12 @@ class Process(Shell):
             for done in [*self.helpers.values(), *(child.done for child in self.children())]:
                 await wait_for(done, timers=self.timers, host=None)
 
+    async def start(self) -> ExitReason | None:
+        """Start and call :meth:`mark_started`, or give the reason to end for."""
+        raise NotImplementedError
+
     async def serve(self) -> ExitReason:
-        """Start, call :meth:`mark_started`, run, and give the exit reason."""
+        """Do what there is to do, and give the exit reason."""
         raise NotImplementedError
 
     async def finish(self, reason: ExitReason) -> None:
@@ -129,7 +135,7 @@ class Process(Shell):
         self.phase = Phase.RUNNING
         self.was_started = True
         self.parent.child_started(self)
-        self.started.fire()
+        self._fire_started()
 
     async def make(self) -> Start | None:
         """Find out what to start, and make the instance; ``None`` if it is to be ignored."""
@@ -264,8 +270,13 @@ class Process(Shell):
         self.mailbox.queue.clear()
         self.buried()
         self.parent.child_ended(self)
+        self._fire_started()
+        if self._done is not None:
+            self._done.fire()
+
+    def _fire_started(self) -> None:
         self.started.fire()
-        self.done.fire()
+        self.started = FIRED  # a signal less to keep
 
     def slot_reason(self) -> ExitReason:
         """Tell what the calls that it owes an answer are told."""

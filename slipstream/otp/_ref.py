@@ -318,12 +318,12 @@ async def ask(
     process.mailbox.append(caller)
     blocked = host if in_callback else None
     if blocked is not None:
-        blocked.edges.append(caller)
+        blocked.edges[caller] = None
     try:
         await wait_for(caller.signal, timers=process.timers, host=host, deadline=deadline)
     finally:
         if blocked is not None:
-            blocked.edges.remove(caller)
+            del blocked.edges[caller]
         caller.abandon()
     return caller
 

@@ -78,12 +78,12 @@ class ServerProcess(Process):
         self._needs_result = False
         self._current: Caller | None = None
         self._last_call: tuple[Caller, Any] | None = None
-        self.owned: list[Shell] = []
+        self.owned: dict[Shell, None] = {}
         self.warned = False
 
     # -- its life
 
-    async def serve(self) -> ExitReason:
+    async def start(self) -> ExitReason | None:
         # Ctrl-C may strike in init, but not between it and the mark: terminate would be left out.
         start = await call_user(self.make)
         if start is None:
@@ -99,10 +99,10 @@ class ServerProcess(Process):
         if self.killed:
             await trio.lowlevel.checkpoint_if_cancelled()
         self.mark_started()
-        return await self._loop()
+        return None
 
     @disable_ki_protection
-    async def _loop(self) -> ExitReason:
+    async def serve(self) -> ExitReason:
         mailbox, clock = self.mailbox, trio.current_time
         room, until = BURST, clock() + SLICE
         while not self.stopping or self._drains():
@@ -302,7 +302,7 @@ class ServerProcess(Process):
         # Before the child is made: one that never runs could not be waited for.
         nursery = self.nursery()
         child = make_process(spec, tree=self.tree, parent=self)
-        self.owned.append(child)
+        self.owned[child] = None
         try:
             blocked = host if in_callback else None
             await launch(child, nursery, host=host, blocked=blocked)
@@ -334,11 +334,10 @@ class ServerProcess(Process):
         )
 
     def children(self) -> list[Shell]:
-        return self.owned
+        return list(self.owned)
 
     def child_ended(self, process: Shell) -> None:
-        if process in self.owned:
-            self.owned.remove(process)
+        self.owned.pop(process, None)
 
     async def receive(
         self, matching: Callable[[Any], bool], timeout: float | None, what: str

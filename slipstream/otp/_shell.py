@@ -21,7 +21,7 @@ from ._reports import SupervisorReport, report_supervisor
 from ._results import Down, StopCause
 from ._timers import Alarm
 from ._tree import Tree
-from ._waits import Host, Signal
+from ._waits import FIRED, Host, Signal
 
 __all__ = ["Monitor", "Parent", "Phase", "Shell"]
 
@@ -79,7 +79,6 @@ class Shell(Host):
         spec: how it was specified.
         server: the instance of the user's class, once it is made.
         started: fires when ``init`` is done, or has failed.
-        done: fires when the process has ended.
         slots: the calls that it owes an answer.
         scope: what cancels it: its life when it is interrupted or killed, then, another one, its
             end when it is killed. Shielded: nobody else does.
@@ -89,11 +88,11 @@ class Shell(Host):
     __slots__ = (
         "_alarms",
         "_die_at",
+        "_done",
         "_grace",
         "_was_killed",
         "address",
         "crash",
-        "done",
         "dropped",
         "exit_reason",
         "handled",
@@ -145,7 +144,7 @@ class Shell(Host):
         self.was_started = False
         self.ignored = False
         self.started = Signal()
-        self.done = Signal()
+        self._done: Signal | None = None
         self.stopping = False
         self.stop_reason: ExitReason = SHUTDOWN
         self.stop_cause: StopCause | None = None
@@ -198,6 +197,13 @@ class Shell(Host):
         return cast("type[ServerRef]", getattr(source, "ref_class", ServerRef))
 
     # -- what others ask of it
+
+    @property
+    def done(self) -> Signal:
+        """What fires when the process has ended; made when somebody first waits for it."""
+        if self._done is None:
+            self._done = FIRED if self.phase is Phase.DEAD else Signal()
+        return self._done
 
     @property
     def is_starting(self) -> bool:

@@ -109,7 +109,7 @@ class SupervisorProcess(Keeper):
 
     # -- its life
 
-    async def serve(self) -> ExitReason:
+    async def start(self) -> ExitReason | None:
         specs = await self._load()
         if specs is None:
             self.ignored = True
@@ -125,7 +125,7 @@ class SupervisorProcess(Keeper):
             if child.process is None and child.spec.restart == "temporary":
                 self._forget(child)
         self.mark_started()
-        return await self._loop()
+        return None
 
     async def _load(self) -> list[ChildSpec] | None:
         """Have the user's ``init`` tell the children, and check everything before any start."""
@@ -154,7 +154,7 @@ class SupervisorProcess(Keeper):
         check_children(specs, self.flags)
         return specs
 
-    async def _loop(self) -> ExitReason:
+    async def serve(self) -> ExitReason:
         queue = self.mailbox.queue
         room = BURST
         while not self.stopping:

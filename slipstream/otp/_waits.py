@@ -7,7 +7,7 @@ stopped. Inside means: in its callback, or in any task below it in trio's task t
 import math
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task, enable_ki_protection
@@ -19,6 +19,7 @@ from ._results import Exit
 from ._timers import Timers
 
 __all__ = [
+    "FIRED",
     "OWNERS",
     "Cell",
     "Edge",
@@ -103,6 +104,11 @@ class Signal:
                 self.cells = None
 
 
+FIRED: Final = Signal()
+"""Something that has happened."""
+FIRED.fire()
+
+
 class Edge(Protocol):
     """That a process cannot go on before another one has done something."""
 
@@ -137,11 +143,11 @@ def blocked_on(host: "Host | None", process: "Host") -> Generator[None]:
         yield
         return
     edge = ProcessEdge(process)
-    host.edges.append(edge)
+    host.edges[edge] = None
     try:
         yield
     finally:
-        host.edges.remove(edge)
+        del host.edges[edge]
 
 
 class Host:
@@ -160,8 +166,9 @@ class Host:
     def __init__(self, timers: Timers) -> None:
         self.timers = timers
         self.halt: ExitReason | None = None
-        self.cells: dict[Cell, None] = {}  # empty most of the time, where a set is larger
-        self.edges: list[Edge] = []
+        # Empty dicts: the garbage collector need not visit them, and they are small.
+        self.cells: dict[Cell, None] = {}
+        self.edges: dict[Edge, None] = {}
         self.task: Task | None = None
 
     @enable_ki_protection
