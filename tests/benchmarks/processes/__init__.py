@@ -1,0 +1,1 @@
+"""What processes cost, beside bare trio."""
