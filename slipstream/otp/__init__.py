@@ -19,6 +19,7 @@ from ._blocks import open_server, open_supervisor
 from ._calls import Caller, Pending
 from ._child_spec import ChildDefaults, ChildKeywords, ChildSpec, Start, child_keywords, start_of
 from ._children import ChildCounts, ChildInfo, ChildStatus
+from ._dynamic_supervisor import DynamicSupervisor, DynamicSupervisorRef
 from ._gen_server import GenServer
 from ._mailbox import Mailbox, Timer
 from ._ref import ServerRef, ServerStatistics, process_of
@@ -56,6 +57,8 @@ __all__ = [
     "ChildStatus",
     "Crashed",
     "Down",
+    "DynamicSupervisor",
+    "DynamicSupervisorRef",
     "Exit",
     "ExitReason",
     "FailedToStart",
