@@ -21,7 +21,10 @@ from ._child_spec import ChildDefaults, ChildKeywords, ChildSpec, Start, child_k
 from ._children import ChildCounts, ChildInfo, ChildStatus
 from ._gen_server import GenServer
 from ._mailbox import Mailbox, Timer
+from ._names import Via
 from ._ref import ServerRef, ServerStatistics, process_of
+from ._registry import Registry
+from ._registry_ref import Entry, Registration, RegistryRef
 from ._results import (
     Down,
     Exit,
@@ -39,6 +42,7 @@ from ._run import run
 from ._shell import Monitor
 from ._signatures import check_callbacks
 from ._supervisor import Supervisor, SupervisorRef
+from ._table import Registered, Unregistered
 from ._waits import current_process, wait_event
 
 __all__ = [
@@ -56,6 +60,7 @@ __all__ = [
     "ChildStatus",
     "Crashed",
     "Down",
+    "Entry",
     "Exit",
     "ExitReason",
     "FailedToStart",
@@ -65,6 +70,10 @@ __all__ = [
     "Monitor",
     "NoReply",
     "Pending",
+    "Registered",
+    "Registration",
+    "Registry",
+    "RegistryRef",
     "Reply",
     "Request",
     "ServerRef",
@@ -78,6 +87,8 @@ __all__ = [
     "SupervisorRef",
     "Timeout",
     "Timer",
+    "Unregistered",
+    "Via",
     "check_callbacks",
     "child_keywords",
     "current_process",

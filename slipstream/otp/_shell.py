@@ -16,9 +16,11 @@ from slipstream.reasons import (
 from ._calls import Caller
 from ._child_spec import ChildSpec, Start
 from ._mailbox import Mailbox, Tick, Timer
+from ._names import Name
 from ._ref import ServerRef, Target
 from ._reports import SupervisorReport, report_supervisor
 from ._results import Down, StopCause
+from ._table import Table
 from ._timers import Alarm
 from ._tree import Tree
 from ._waits import Host, Signal
@@ -81,6 +83,7 @@ class Shell(Host):
         started: fires when ``init`` is done, or has failed.
         done: fires when the process has ended.
         slots: the calls that it owes an answer.
+        tables: the registries that it stands in, and its own if it is one.
     """
 
     __slots__ = (
@@ -110,6 +113,7 @@ class Shell(Host):
         "stop_cause",
         "stop_reason",
         "stopping",
+        "tables",
         "task",
         "thread",
         "tree",
@@ -154,6 +158,7 @@ class Shell(Host):
         self.helpers_over = False
         self.handled = 0
         self.dropped = 0
+        self.tables: dict[Table, None] | None = None
         if spec.name is not None:
             tree.register(spec.name, self)
 
@@ -165,7 +170,7 @@ class Shell(Host):
         return self.spec.label
 
     @property
-    def name(self) -> str | None:
+    def name(self) -> Name | None:
         """Its name in the tree."""
         return self.spec.name
 

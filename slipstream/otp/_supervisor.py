@@ -25,6 +25,7 @@ from ._children import (
     flags_of,
 )
 from ._launch import PROCESS_CLASSES
+from ._names import Name
 from ._ref import ServerRef, ask
 from ._results import Ignore
 from ._shell import Phase
@@ -135,10 +136,14 @@ class SupervisorRef(ServerRef):
         """
         return self._supervisor().find(id).spec
 
-    def whereis(self, name: str) -> ServerRef | None:
-        """Give the process that has *name* in the supervisor's tree, or ``None``."""
+    def whereis(self, name: Name) -> ServerRef | None:
+        """Give the process that has *name* in the supervisor's tree, or ``None``.
+
+        Raises:
+            ServerGoneError: if it is a registry's to give, and that is gone.
+        """
         process = self._live_here()
-        holder = None if process is None else process.tree.names.get(name)
+        holder = None if process is None else process.tree.find(name)
         return None if holder is None else cast("ServerRef", holder.make_ref())
 
     @property
