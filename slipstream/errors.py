@@ -34,6 +34,7 @@
     ├── ChildRestartingError         ... it waits for its restart
     ├── MaxChildrenError             the supervisor is full
     ├── AlreadyRegisteredError       the key is taken
+    ├── NotRegisteredError           the process does not stand under the key
     └── SupervisorGaveUpError        too many restarts in too short a time
 
 Messages are for people; every fact in them is also an attribute.
@@ -68,6 +69,7 @@ __all__ = [
     "LocalProtocolError",
     "MaxChildrenError",
     "NotJoinedError",
+    "NotRegisteredError",
     "ProtocolError",
     "PushTimeoutError",
     "RemoteProtocolError",
@@ -327,6 +329,14 @@ class AlreadyRegisteredError(SlipstreamError):
         super().__init__(f"key {key!r} is taken by {ref}")
         self.key = key
         self.ref = ref
+
+
+class NotRegisteredError(SlipstreamError):
+    """The process does not stand under *key* in the registry."""
+
+    def __init__(self, key: object) -> None:
+        super().__init__(f"the process does not stand under key {key!r}")
+        self.key = key
 
 
 class SupervisorGaveUpError(SlipstreamError):

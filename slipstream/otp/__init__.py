@@ -22,7 +22,10 @@ from ._children import ChildCounts, ChildInfo, ChildStatus
 from ._dynamic_supervisor import DynamicSupervisor, DynamicSupervisorRef
 from ._gen_server import GenServer
 from ._mailbox import Mailbox, Timer
+from ._names import Via
 from ._ref import ServerRef, ServerStatistics, process_of
+from ._registry import Registry
+from ._registry_ref import Entry, Registration, RegistryRef
 from ._results import (
     Down,
     Exit,
@@ -40,6 +43,7 @@ from ._run import run
 from ._shell import Monitor
 from ._signatures import check_callbacks
 from ._supervisor import Supervisor, SupervisorRef
+from ._table import Registered, Unregistered
 from ._waits import current_process, wait_event
 
 __all__ = [
@@ -59,6 +63,7 @@ __all__ = [
     "Down",
     "DynamicSupervisor",
     "DynamicSupervisorRef",
+    "Entry",
     "Exit",
     "ExitReason",
     "FailedToStart",
@@ -68,6 +73,10 @@ __all__ = [
     "Monitor",
     "NoReply",
     "Pending",
+    "Registered",
+    "Registration",
+    "Registry",
+    "RegistryRef",
     "Reply",
     "Request",
     "ServerRef",
@@ -81,6 +90,8 @@ __all__ = [
     "SupervisorRef",
     "Timeout",
     "Timer",
+    "Unregistered",
+    "Via",
     "check_callbacks",
     "child_keywords",
     "current_process",

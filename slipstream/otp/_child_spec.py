@@ -22,6 +22,7 @@ import attrs
 from slipstream.errors import ChildSpecError
 from slipstream.reasons import ExitReason
 
+from ._names import Name, Via
 from ._results import Ignore, check_duration
 
 __all__ = [
@@ -81,7 +82,7 @@ class ChildKeywords(TypedDict, total=False):
     shutdown: float | Literal["brutal_kill"] | None
     type: ChildType
     significant: bool
-    name: str | None
+    name: Name | None
     backoff: Backoff | None
     start_timeout: float
     drain: bool
@@ -137,8 +138,8 @@ def _shutdown(key: str, value: object) -> object:
 
 
 def _name(key: str, value: object) -> object:
-    if value is not None and not (isinstance(value, str) and value):
-        raise _wrong(key, value, "a name as a string that is not empty, or None")
+    if value is not None and not isinstance(value, Via) and not (isinstance(value, str) and value):
+        raise _wrong(key, value, "a name as a string that is not empty, a Via, or None")
     return value
 
 
@@ -208,7 +209,7 @@ class ChildSpec:
             to a worker, infinity to a supervisor.
         type: ``"worker"`` or ``"supervisor"``.
         significant: whether its end may end the supervisor (``auto_shutdown``).
-        name: its name in the tree, if it has one.
+        name: its name in the tree, if it has one, or a :class:`Via`.
         backoff: gets the exit reason and how often the child was restarted since it last lived
             ``max_seconds``; gives the seconds by which to delay a restart that does not count
             against ``max_restarts``, or ``None`` to count it and restart at once.
@@ -228,7 +229,7 @@ class ChildSpec:
     shutdown: float | Literal["brutal_kill"]
     type: ChildType
     significant: bool
-    name: str | None
+    name: Name | None
     backoff: Backoff | None
     start_timeout: float
     drain: bool
@@ -244,7 +245,7 @@ class ChildSpec:
         shutdown: float | Literal["brutal_kill"] | None = None,
         type: ChildType = "worker",  # noqa: A002 - OTP's word
         significant: bool = False,
-        name: str | None = None,
+        name: Name | None = None,
         backoff: Backoff | None = None,
         start_timeout: float = math.inf,
         drain: bool = False,
@@ -292,7 +293,7 @@ class ChildSpec:
     @property
     def label(self) -> str:
         """What reports call the child."""
-        return self.name if self.name is not None else label_of(self.id)
+        return label_of(self.id) if self.name is None else str(self.name)
 
     def starting(self, start: Starter) -> "ChildSpec":
         """Give the same with another *start*."""

@@ -10,6 +10,7 @@ from slipstream.errors import ChildSpecError
 from slipstream.reasons import KILLED, NOPROC, RESTARTING, SHUTDOWN, ExitReason
 
 from ._child_spec import ChildSpec, ChildType, Restart, Start, check_keys, one_of
+from ._names import Name
 from ._ref import ServerRef
 from ._results import check_duration
 from ._shell import Phase, Shell
@@ -183,7 +184,7 @@ class Child:
         return self.spec.label
 
     @property
-    def name(self) -> str | None:
+    def name(self) -> Name | None:
         """Its name in the tree."""
         return self.spec.name
 

@@ -5,13 +5,14 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar, Final, TypeAlias, Unpack, cast
 
-from slipstream.errors import WrongTaskError
+from slipstream.errors import ServerGoneError, WrongTaskError
 from slipstream.reasons import ExitReason
 
 from ._calls import Caller
 from ._child_spec import ChildDefaults, ChildKeywords, ChildSpec, Start
 from ._launch import PROCESS_CLASSES
 from ._mailbox import Mailbox, Timer
+from ._names import Name
 from ._ref import ServerRef, process_of
 from ._results import (
     Ignore,
@@ -170,14 +171,21 @@ class GenServer(ChildDefaults):
         """What the process has yet to handle."""
         return self._process.mailbox
 
-    def whereis(self, name: str) -> ServerRef | None:
-        """Give the process that has *name* in this tree."""
-        holder = self._process.tree.names.get(name)
+    def whereis(self, name: Name) -> ServerRef | None:
+        """Give the process that has *name* in this tree.
+
+        Raises:
+            ServerGoneError: if it is a registry's to give, and that is gone.
+        """
+        holder = self._process.tree.find(name)
         return None if holder is None else cast("ServerRef", holder.make_ref())
 
-    def cast(self, to: str | ServerRef, message: Any) -> None:
+    def cast(self, to: Name | ServerRef, message: Any) -> None:
         """Cast *message* to a process, by name or reference. Nobody there: nothing happens."""
-        ref = self.whereis(to) if isinstance(to, str) else to
+        try:
+            ref = to if isinstance(to, ServerRef) else self.whereis(to)
+        except ServerGoneError:  # the registry is not there either
+            return
         if ref is not None:
             ref.cast(message)
 

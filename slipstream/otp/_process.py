@@ -260,8 +260,7 @@ class Process(Shell):
             self.settle_last_call()
         for slot in list(self.slots):
             slot.gone(self.slot_reason())
-        if self.spec.name is not None:
-            self.tree.unregister(self.spec.name, self)
+        self._leave_names()
         for monitor in list(self.watching):
             monitor.drop()
         for monitor in list(self.monitors):
@@ -277,6 +276,14 @@ class Process(Shell):
     def _fire_started(self) -> None:
         self.started.fire()
         self.started = FIRED  # a signal less to keep
+
+    def _leave_names(self) -> None:
+        if self.spec.name is not None:
+            self.tree.unregister(self.spec.name, self)
+        if self.tables is not None:
+            for table in list(self.tables):
+                table.process_ended(self)
+            self.tables = None
 
     def slot_reason(self) -> ExitReason:
         """Tell what the calls that it owes an answer are told."""

@@ -22,6 +22,7 @@ from ._results import Exit, Request, check_duration
 from ._waits import Host, check_task, enclosing, leads_to, wait_for
 
 if TYPE_CHECKING:
+    from ._names import Name
     from ._shell import Shell
 
 __all__ = ["ServerRef", "ServerStatistics", "Target", "ask", "process_of", "target_of"]
@@ -41,7 +42,7 @@ class Target(Protocol):
         ...
 
     @property
-    def name(self) -> str | None:
+    def name(self) -> "Name | None":
         """Its name in the tree."""
         ...
 
@@ -95,7 +96,7 @@ class ServerRef:
         return self._target.live() is not None
 
     @property
-    def name(self) -> str | None:
+    def name(self) -> "Name | None":
         """The name of the process in its tree, if it has one."""
         return self._target.name
 

@@ -16,9 +16,11 @@ from slipstream.reasons import (
 from ._calls import Caller
 from ._child_spec import ChildSpec, Start
 from ._mailbox import Mailbox, Tick, Timer
+from ._names import Name
 from ._ref import ServerRef, Target
 from ._reports import SupervisorReport, report_supervisor
 from ._results import Down, StopCause
+from ._table import Table
 from ._timers import Alarm
 from ._tree import Tree
 from ._waits import FIRED, Host, Signal
@@ -83,6 +85,7 @@ class Shell(Host):
         scope: what cancels it: its life when it is interrupted or killed, then, another one, its
             end when it is killed. Shielded: nobody else does.
         helpers: its helper tasks, by their scopes.
+        tables: the registries that it stands in, and its own if it is one.
     """
 
     __slots__ = (
@@ -113,6 +116,7 @@ class Shell(Host):
         "stop_cause",
         "stop_reason",
         "stopping",
+        "tables",
         "thread",
         "tree",
         "was_started",
@@ -156,6 +160,7 @@ class Shell(Host):
         self.helpers_over = False
         self.handled = 0
         self.dropped = 0
+        self.tables: dict[Table, None] | None = None
         if spec.name is not None:
             tree.register(spec.name, self)
 
@@ -167,7 +172,7 @@ class Shell(Host):
         return self.spec.label
 
     @property
-    def name(self) -> str | None:
+    def name(self) -> Name | None:
         """Its name in the tree."""
         return self.spec.name
 

@@ -9,6 +9,7 @@ from slipstream.reasons import NOPROC
 from ._calls import gone_error
 from ._child_spec import CHILD_CHECKS, ChildDefaults, ChildSpec, Start, check_keys
 from ._children import SUPERVISOR_CHECKS, ChildCounts, ChildInfo
+from ._names import Name
 from ._overseer import Method, Operation, Overseer
 from ._ref import ServerRef, ask
 from ._shell import Phase
@@ -39,10 +40,14 @@ class SupervisorBaseRef(ServerRef):
         """
         return self._supervisor().count()
 
-    def whereis(self, name: str) -> ServerRef | None:
-        """Give the process that has *name* in the supervisor's tree, or ``None``."""
+    def whereis(self, name: Name) -> ServerRef | None:
+        """Give the process that has *name* in the supervisor's tree, or ``None``.
+
+        Raises:
+            ServerGoneError: if it is a registry's to give, and that is gone.
+        """
         process = self._live_here()
-        holder = None if process is None else process.tree.names.get(name)
+        holder = None if process is None else process.tree.find(name)
         return None if holder is None else cast("ServerRef", holder.make_ref())
 
     @property

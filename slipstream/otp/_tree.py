@@ -9,38 +9,45 @@ import trio
 from slipstream.errors import AlreadyStartedError
 from slipstream.reasons import NORMAL
 
+from ._names import Name, Via
 from ._timers import Timers
 
 if TYPE_CHECKING:
     from ._shell import Shell
+    from ._table import Table
 
 __all__ = ["Tree", "open_trees"]
 
 
 class Tree:
-    """The names of one tree, and the exception that ends all of it, if one does.
+    """The names of one tree, the tables of its registries, and the exception that ends all of it, if one does.
 
     *on_abort* is called when a process was hit by an exception that is no ``Exception``, such as
     ``KeyboardInterrupt``: the whole tree stops, and the block raises it.
     """
 
-    __slots__ = ("fatal", "forced", "names", "on_abort", "root", "thread", "timers")
+    __slots__ = ("fatal", "forced", "names", "on_abort", "root", "tables", "thread", "timers")
 
     def __init__(self, timers: Timers) -> None:
         self.timers = timers
         self.thread = threading.get_ident()
         self.names: dict[str, Shell] = {}
+        self.tables: dict[Shell, Table] = {}
         self.fatal: BaseException | None = None
         self.forced = False
         self.root: Shell | None = None
         self.on_abort: Callable[[], None] | None = None
 
-    def register(self, name: str, process: "Shell") -> None:
+    def register(self, name: Name, process: "Shell") -> None:
         """Give *process* its *name*.
 
         Raises:
             AlreadyStartedError: if another process has it.
+            StartError: if it is a registry's to give, and there is no such registry.
         """
+        if isinstance(name, Via):
+            name.register(self, process)
+            return
         holder = self.names.get(name)
         if holder is not None:
             ref = holder.make_ref()
@@ -49,10 +56,18 @@ class Tree:
             )
         self.names[name] = process
 
-    def unregister(self, name: str, process: "Shell") -> None:
-        """Take the *name* from *process*."""
-        if self.names.get(name) is process:
+    def unregister(self, name: Name, process: "Shell") -> None:
+        """Take the *name* from *process*; one that a registry gave goes with its other entries."""
+        if isinstance(name, str) and self.names.get(name) is process:
             del self.names[name]
+
+    def find(self, name: Name) -> "Shell | None":
+        """Give the process that has *name*.
+
+        Raises:
+            ServerGoneError: if it is a registry's to give, and that is gone.
+        """
+        return name.find(self) if isinstance(name, Via) else self.names.get(name)
 
     def force(self) -> None:
         """Kill the tree; it was asked to stop before, and its end is no failure of its own."""
