@@ -15,6 +15,7 @@ from slipstream.reasons import (
     Shutdown,
 )
 
+from ._backoff import Backoff
 from ._blocks import open_server, open_supervisor
 from ._calls import Caller, Pending
 from ._child_spec import ChildDefaults, ChildKeywords, ChildSpec, Start, child_keywords, start_of
@@ -47,6 +48,7 @@ __all__ = [
     "NORMAL",
     "RESTARTING",
     "SHUTDOWN",
+    "Backoff",
     "Caller",
     "ChildCounts",
     "ChildDefaults",

@@ -25,7 +25,7 @@ from ._results import Ignore, check_duration
 
 __all__ = [
     "CHILD_CHECKS",
-    "Backoff",
+    "BackoffFunction",
     "ChildDefaults",
     "ChildKeywords",
     "ChildLike",
@@ -43,7 +43,7 @@ __all__ = [
 
 Restart: TypeAlias = Literal["permanent", "transient", "temporary"]
 ChildType: TypeAlias = Literal["worker", "supervisor"]
-Backoff: TypeAlias = Callable[[ExitReason, int], float | None]
+BackoffFunction: TypeAlias = Callable[[ExitReason, int], float | None]
 
 DEFAULT_SHUTDOWN: Final[Mapping[str, float]] = {"worker": 5.0, "supervisor": math.inf}
 
@@ -81,7 +81,7 @@ class ChildKeywords(TypedDict, total=False):
     type: ChildType
     significant: bool
     name: str | None
-    backoff: Backoff | None
+    backoff: BackoffFunction | None
     start_timeout: float
     drain: bool
     interrupt_after: float | None
@@ -228,7 +228,7 @@ class ChildSpec:
     type: ChildType
     significant: bool
     name: str | None
-    backoff: Backoff | None
+    backoff: BackoffFunction | None
     start_timeout: float
     drain: bool
     interrupt_after: float | None
@@ -244,7 +244,7 @@ class ChildSpec:
         type: ChildType = "worker",  # noqa: A002 - OTP's word
         significant: bool = False,
         name: str | None = None,
-        backoff: Backoff | None = None,
+        backoff: BackoffFunction | None = None,
         start_timeout: float = math.inf,
         drain: bool = False,
         interrupt_after: float | None = None,
