@@ -15,14 +15,17 @@ from slipstream.reasons import (
     Shutdown,
 )
 
+from . import sys
 from ._backoff import Backoff
 from ._blocks import open_server, open_supervisor
 from ._calls import Caller, Pending
 from ._child_spec import ChildDefaults, ChildKeywords, ChildSpec, Start, child_keywords, start_of
 from ._children import ChildCounts, ChildInfo, ChildStatus
+from ._format_tree import format_tree
 from ._gen_server import GenServer
 from ._mailbox import Mailbox, Timer
 from ._ref import ServerRef, ServerStatistics, process_of
+from ._reports import CrashReport, SlowReport, SupervisorReport
 from ._results import (
     Down,
     Exit,
@@ -56,6 +59,7 @@ __all__ = [
     "ChildKeywords",
     "ChildSpec",
     "ChildStatus",
+    "CrashReport",
     "Crashed",
     "Down",
     "Exit",
@@ -72,21 +76,25 @@ __all__ = [
     "ServerRef",
     "ServerStatistics",
     "Shutdown",
+    "SlowReport",
     "Start",
     "Status",
     "Stop",
     "StopCause",
     "Supervisor",
     "SupervisorRef",
+    "SupervisorReport",
     "Timeout",
     "Timer",
     "check_callbacks",
     "child_keywords",
     "current_process",
+    "format_tree",
     "open_server",
     "open_supervisor",
     "process_of",
     "run",
     "start_of",
+    "sys",
     "wait_event",
 ]
