@@ -5,6 +5,7 @@ mailbox before. It neither counts as a message nor cancels an idle time-out. A p
 answers when its callback has ended.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
@@ -15,7 +16,7 @@ from slipstream.errors import BadReturnError, CallTimeoutError
 from ._calls import SlotState, SystemCall, gone_error, settle_deadline
 from ._format_tree import format_tree
 from ._ref import ServerRef, ServerStatistics, ask, statistics_of, target_of
-from ._reports import state_of
+from ._reports import show, state_of
 from ._shell import Shell
 from ._system import (
     HandlingBegan,
@@ -177,7 +178,7 @@ async def _request(ref: ServerRef, request: SystemRequest, timeout: float | None
     if process is None:
         refusal = gone_error(ref, target_of(ref).absence())
     caller = await ask(
-        ref, process, refusal, request, what=request.name, deadline=deadline, kind=SystemCall
+        ref, process, refusal, request, what="request", deadline=deadline, kind=SystemCall
     )
     if caller.state is SlotState.ABANDONED:
         raise CallTimeoutError(ref, request, timeout or 0.0)
@@ -191,9 +192,12 @@ def _replace_state(process: Shell, function: StateFunction) -> dict[str, Any]:
     if not isinstance(new, Mapping) or not all(
         isinstance(name, str) for name in cast("Mapping[object, Any]", new)
     ):
+        what = show(new)
+        if inspect.iscoroutine(new):
+            what = f"the coroutine {new.__qualname__}: it must not be async"
+            new.close()
         raise BadReturnError(
-            f"the function given to replace_state gave {new!r} (it takes a mapping of names to "
-            "values)",
+            f"the function of replace_state gave {what} (it takes a mapping of names to values)",
             value=new,
         )
     try:
