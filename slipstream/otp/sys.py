@@ -189,16 +189,16 @@ def _replace_state(process: Shell, function: StateFunction) -> dict[str, Any]:
     instance = process.instance()
     old = state_of(instance)
     new = cast("object", function(dict(old)))
+    if inspect.iscoroutine(new):
+        new.close()
+        raise BadReturnError("the function of replace_state must not be async", value=new)
     if not isinstance(new, Mapping) or not all(
         isinstance(name, str) for name in cast("Mapping[object, Any]", new)
     ):
-        what = show(new)
-        if inspect.iscoroutine(new):
-            what = f"the coroutine {new.__qualname__}: it must not be async"
-            new.close()
         raise BadReturnError(
-            f"the function of replace_state gave {what} (it takes a mapping of names to values)",
-            value=new,
+            f"the function of replace_state gave {show(new)} (it takes a mapping of names to "
+            "values)",
+            value=cast("object", new),
         )
     try:
         _set_state(instance, dict(cast("Mapping[str, Any]", new)))
