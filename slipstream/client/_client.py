@@ -65,11 +65,11 @@ class SlipstreamClient(ChildDefaults):
     State lives on ``self``, which is made anew for each incarnation, or in ``socket.assigns``.
 
     Class keywords are a class's defaults as a child: ``restart shutdown id name significant
-    start_timeout drain interrupt_after kill_grace backoff``. A client has 10 s to stop.
+    start_timeout drain interrupt_after kill_grace backoff slow_after``. A client has 10 s to stop.
     """
 
     routes: ClassVar[Routes] = Routes([])
-    _server: "ClientServer"
+    _slipstream_server: "ClientServer"
 
     def __init_subclass__(cls, **keywords: Unpack[ChildKeywords]) -> None:
         super().__init_subclass__(**keywords)
@@ -182,29 +182,29 @@ class SlipstreamClient(ChildDefaults):
     @property
     def ref(self) -> ServerRef:
         """The client's own reference."""
-        return self._server.ref
+        return self._slipstream_server.ref
 
     @property
     def stop_cause(self) -> StopCause | None:
         """Why the client is being stopped: ``"asked"``, ``"cancelled"`` or ``"failed"``."""
-        return self._server.stop_cause
+        return self._slipstream_server.stop_cause
 
     def whereis(self, name: str) -> ServerRef | None:
         """Find the process of that *name* in this tree."""
-        return self._server.whereis(name)
+        return self._slipstream_server.whereis(name)
 
     def cast(self, name: Any, message: Any) -> None:
         """Send *message* to the ``handle_cast`` of a process, by name or reference."""
-        self._server.cast(name, message)
+        self._slipstream_server.cast(name, message)
 
     def monitor(self, ref: ServerRef) -> Any:
         """Have ``handle_info`` told when *ref* ends, with a ``Down``."""
-        return self._server.monitor(ref)
+        return self._slipstream_server.monitor(ref)
 
     def start_soon(self, function: Callable[..., Any], /, *args: Any) -> None:
         """Run a helper task that lives and dies with this process; its crash is the process's."""
-        self._server.start_soon(function, *args)
+        self._slipstream_server.start_soon(function, *args)
 
     def send_every(self, seconds: float, message: Any) -> Any:
         """Send *message* to the own ``handle_info`` every so many *seconds*."""
-        return self._server.send_every(seconds, message)
+        return self._slipstream_server.send_every(seconds, message)

@@ -104,7 +104,7 @@ class ClientServer(GenServer, restart="permanent"):
         self.pushes = Pushes(self, self.topics)
         self.socket = Socket(self)
         self.client = client_class()
-        self.client._server = self  # pyright: ignore[reportPrivateUsage]  # the two halves of one client
+        self.client._slipstream_server = self  # pyright: ignore[reportPrivateUsage]  # the two halves of one client
         self.connections: SupervisorRef | None = None
         self._supervisor_monitor: Any = None
         self._prepare()
@@ -378,10 +378,13 @@ class ClientServer(GenServer, restart="permanent"):
         return self.link.config is not None and self.link.config.log_payloads
 
     def format_status(self, status: Status, /) -> Status:
-        """Show the client's own attributes in reports, and no payload unless that is wanted."""
-        state = {name: value for name, value in vars(self.client).items() if name != "_server"}
+        """Show no payload in reports unless that is wanted."""
         message = status.message if self.shows_payloads else without_payload(status.message)
-        return attrs.evolve(status, state=state, message=message)
+        return attrs.evolve(status, message=message)
+
+    @property
+    def _slipstream_state(self) -> object:
+        return self.client
 
     # Inside
 

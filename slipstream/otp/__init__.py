@@ -15,17 +15,21 @@ from slipstream.reasons import (
     Shutdown,
 )
 
+from . import sys
+from ._backoff import Backoff
 from ._blocks import open_server, open_supervisor
 from ._calls import Caller, Pending
 from ._child_spec import ChildDefaults, ChildKeywords, ChildSpec, Start, child_keywords, start_of
 from ._children import ChildCounts, ChildInfo, ChildStatus
 from ._dynamic_supervisor import DynamicSupervisor, DynamicSupervisorRef
+from ._format_tree import format_tree
 from ._gen_server import GenServer
 from ._mailbox import Mailbox, Timer
 from ._names import Via
 from ._ref import ServerRef, ServerStatistics, process_of
 from ._registry import Registry
 from ._registry_ref import Entry, Registration, RegistryRef
+from ._reports import CrashReport, SlowReport, SupervisorReport
 from ._results import (
     Down,
     Exit,
@@ -52,6 +56,7 @@ __all__ = [
     "NORMAL",
     "RESTARTING",
     "SHUTDOWN",
+    "Backoff",
     "Caller",
     "ChildCounts",
     "ChildDefaults",
@@ -59,6 +64,7 @@ __all__ = [
     "ChildKeywords",
     "ChildSpec",
     "ChildStatus",
+    "CrashReport",
     "Crashed",
     "Down",
     "DynamicSupervisor",
@@ -82,12 +88,14 @@ __all__ = [
     "ServerRef",
     "ServerStatistics",
     "Shutdown",
+    "SlowReport",
     "Start",
     "Status",
     "Stop",
     "StopCause",
     "Supervisor",
     "SupervisorRef",
+    "SupervisorReport",
     "Timeout",
     "Timer",
     "Unregistered",
@@ -95,10 +103,12 @@ __all__ = [
     "check_callbacks",
     "child_keywords",
     "current_process",
+    "format_tree",
     "open_server",
     "open_supervisor",
     "process_of",
     "run",
     "start_of",
+    "sys",
     "wait_event",
 ]

@@ -1,5 +1,6 @@
 """The blocks that open a tree of processes: ``open_server`` and ``open_supervisor``."""
 
+import math
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
@@ -35,6 +36,9 @@ R = TypeVar("R", bound=ServerRef)
 
 class _Block:
     """The parent of a tree's root: it cancels the body of the block when the root fails."""
+
+    slow_after = math.inf
+    path: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.body = trio.CancelScope()
@@ -226,6 +230,7 @@ def open_supervisor(
     *,
     name: str | None = None,
     shutdown: float | Literal["brutal_kill"] | None = 30.0,
+    slow_after: float | None = None,
 ) -> AbstractAsyncContextManager[DynamicSupervisorRef]: ...
 @overload
 def open_supervisor(
@@ -237,6 +242,7 @@ def open_supervisor(
     auto_shutdown: AutoShutdown = "never",
     name: str | None = None,
     shutdown: float | Literal["brutal_kill"] | None = 30.0,
+    slow_after: float | None = None,
 ) -> AbstractAsyncContextManager[SupervisorRef]: ...
 def open_supervisor(
     children: Iterable[ChildLike] | type[Supervisor | DynamicSupervisor] | ChildSpec = (),
@@ -247,6 +253,7 @@ def open_supervisor(
     auto_shutdown: AutoShutdown = "never",
     name: str | None = None,
     shutdown: float | Literal["brutal_kill"] | None = 30.0,
+    slow_after: float | None = None,
 ) -> AbstractAsyncContextManager[Any]:
     """Open a supervisor, and with it a tree of processes, that lives as long as the block.
 
@@ -266,6 +273,8 @@ def open_supervisor(
             ``"all_significant"`` ones, ends the supervisor; or ``"never"``.
         name: the name of the supervisor in its tree.
         shutdown: the seconds that the whole tree has to stop.
+        slow_after: after how many seconds a callback that still runs is reported, in all of the
+            tree where nothing else is said; ``None`` is never, or what the class of the root says.
 
     Raises:
         ChildSpecError: if a child or an option is wrong; nothing was started.
@@ -286,6 +295,8 @@ def open_supervisor(
         spec = ChildSpec.of(cast("ChildLike", root), shutdown=shutdown)
         if name is not None:
             spec = ChildSpec.of(spec, name=name)
+        if slow_after is not None:
+            spec = ChildSpec.of(spec, slow_after=slow_after)
     else:
         spec = ChildSpec(
             id="root",
@@ -293,5 +304,6 @@ def open_supervisor(
             type="supervisor",
             name=name,
             shutdown=shutdown,
+            slow_after=slow_after,
         )
     return _Opening[Any](spec)

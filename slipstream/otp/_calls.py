@@ -11,13 +11,14 @@ from trio.lowlevel import Task, enable_ki_protection
 from slipstream.errors import CallTimeoutError, ServerGoneError, WrongTaskError
 from slipstream.reasons import Crashed, ExitReason
 
+from ._reports import stack_of
 from ._results import check_duration
 from ._waits import Host, Signal, enclosing, wait_for
 
 if TYPE_CHECKING:
     from ._shell import Shell
 
-__all__ = ["Caller", "Pending", "SlotState", "gone_error", "settle_deadline"]
+__all__ = ["Caller", "Pending", "SlotState", "SystemCall", "gone_error", "settle_deadline"]
 
 T = TypeVar("T")
 
@@ -135,15 +136,17 @@ class Caller:
         if self.host is not None:
             text = f"{self.host} in task {text}"
         if self.state is SlotState.OPEN:
-            frames = [
-                f"    {frame.f_code.co_qualname} ({frame.f_code.co_filename}:{line})"
-                for frame, line in self._task.iter_await_frames()
-            ]
-            text = "\n".join([text, *frames])
+            text = "\n    ".join([text, *stack_of(self._task)])
         return text
 
     def __repr__(self) -> str:
         return f"<Caller {self.state.value}, asked for {self.request!r}>"
+
+
+class SystemCall(Caller):
+    """A call that the process itself answers, between two callbacks; it is no message."""
+
+    __slots__ = ()
 
 
 class Pending(Generic[T]):

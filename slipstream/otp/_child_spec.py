@@ -23,11 +23,12 @@ from slipstream.errors import ChildSpecError
 from slipstream.reasons import ExitReason
 
 from ._names import Name, Via
+from ._reports import show
 from ._results import Ignore, check_duration
 
 __all__ = [
     "CHILD_CHECKS",
-    "Backoff",
+    "BackoffFunction",
     "ChildDefaults",
     "ChildKeywords",
     "ChildLike",
@@ -45,7 +46,7 @@ __all__ = [
 
 Restart: TypeAlias = Literal["permanent", "transient", "temporary"]
 ChildType: TypeAlias = Literal["worker", "supervisor"]
-Backoff: TypeAlias = Callable[[ExitReason, int], float | None]
+BackoffFunction: TypeAlias = Callable[[ExitReason, int], float | None]
 
 DEFAULT_SHUTDOWN: Final[Mapping[str, float]] = {"worker": 5.0, "supervisor": math.inf}
 
@@ -83,11 +84,12 @@ class ChildKeywords(TypedDict, total=False):
     type: ChildType
     significant: bool
     name: Name | None
-    backoff: Backoff | None
+    backoff: BackoffFunction | None
     start_timeout: float
     drain: bool
     interrupt_after: float | None
     kill_grace: float
+    slow_after: float | None
 
 
 def _wrong(key: str, value: object, accepted: str) -> ChildSpecError:
@@ -124,6 +126,16 @@ def _seconds_or_none(key: str, value: object) -> float | None:
         error=ChildSpecError,
         accepted="seconds as a number of 0 or more, math.inf, or None for the default",
     )
+
+
+def _slow_after(key: str, value: object) -> float | None:
+    if value is None:
+        return None
+    accepted = "seconds as a number above 0, math.inf, or None for what the process above says"
+    seconds = check_duration(key, value, error=ChildSpecError, accepted=accepted)
+    if seconds == 0.0:
+        raise _wrong(key, value, accepted)
+    return seconds
 
 
 def _shutdown(key: str, value: object) -> object:
@@ -169,6 +181,7 @@ CHILD_CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = {
     "drain": _boolean,
     "interrupt_after": _seconds_or_none,
     "kill_grace": _seconds,
+    "slow_after": _slow_after,
 }
 
 
@@ -218,6 +231,9 @@ class ChildSpec:
         interrupt_after: after how many seconds of stopping the callback that runs is cancelled;
             ``None`` is half of *shutdown*.
         kill_grace: after how many seconds of being killed and not ending it is reported.
+        slow_after: after how many seconds a callback that still runs is reported, once, with its
+            stack; ``init`` and ``terminate`` have limits of their own. ``None`` is what the process
+            above says, and of the root ``math.inf``, which is never.
 
     Raises:
         ChildSpecError: for an unknown key, a wrong value, or two that do not go together.
@@ -230,11 +246,12 @@ class ChildSpec:
     type: ChildType
     significant: bool
     name: Name | None
-    backoff: Backoff | None
+    backoff: BackoffFunction | None
     start_timeout: float
     drain: bool
     interrupt_after: float | None
     kill_grace: float
+    slow_after: float | None
 
     def __init__(
         self,
@@ -246,11 +263,12 @@ class ChildSpec:
         type: ChildType = "worker",  # noqa: A002 - OTP's word
         significant: bool = False,
         name: Name | None = None,
-        backoff: Backoff | None = None,
+        backoff: BackoffFunction | None = None,
         start_timeout: float = math.inf,
         drain: bool = False,
         interrupt_after: float | None = None,
         kill_grace: float = 5.0,
+        slow_after: float | None = None,
         **unknown: Never,
     ) -> None:
         values = check_keys(
@@ -266,6 +284,7 @@ class ChildSpec:
                 "drain": drain,
                 "interrupt_after": interrupt_after,
                 "kill_grace": kill_grace,
+                "slow_after": slow_after,
                 **unknown,
             },
             CHILD_CHECKS,
@@ -352,7 +371,7 @@ def label_of(id: object) -> str:  # noqa: A002 - OTP's word
     """Give what reports call a child of that *id*."""
     if isinstance(id, type):
         return id.__qualname__
-    return id if isinstance(id, str) else repr(id)
+    return id if isinstance(id, str) else show(id)
 
 
 class HasChildSpec(Protocol):

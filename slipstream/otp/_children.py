@@ -139,6 +139,8 @@ class Child:
         awaited: whether a group restart has yet to start it.
         restarts: how often it was restarted since it last lived ``max_seconds``.
         started_at: when the last incarnation had started.
+        starts: how many incarnations have started.
+        cause: the exception that the last one ended with, if it was one.
     """
 
     __slots__ = (
@@ -146,6 +148,7 @@ class Child:
         "alarm",
         "awaited",
         "being_stopped",
+        "cause",
         "dropped",
         "gone",
         "last",
@@ -154,6 +157,7 @@ class Child:
         "restarts",
         "spec",
         "started_at",
+        "starts",
         "thread",
         "ticket",
     )
@@ -168,6 +172,8 @@ class Child:
         self.gone = False
         self.restarts = 0
         self.started_at: float | None = None
+        self.starts = 0
+        self.cause: BaseException | None = None
         self.alarm: Alarm | None = None
         self.ticket = 0
         self.last: ExitReason = NOPROC
@@ -244,6 +250,7 @@ class Child:
         return {
             "id": spec.id,
             "name": spec.name,
+            "ref": self.ref,
             "restart": spec.restart,
             "shutdown": spec.shutdown,
             "type": spec.type,

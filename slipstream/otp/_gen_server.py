@@ -130,7 +130,11 @@ class GenServer(ChildDefaults):
         """Clean up. Not called after a failed ``init``, nor when the process is killed."""
 
     def format_status(self, status: Status, /) -> Status:
-        """Give what reports may show of the process."""
+        """Give what reports and ``sys.get_status`` may show of the process.
+
+        What it redacts, *reason* included, stands in no report of this process; the supervisor
+        above reports the reason as it is.
+        """
         return status
 
     def reports_crash(self, reason: ExitReason, /) -> bool:
@@ -155,6 +159,11 @@ class GenServer(ChildDefaults):
                 "trio.from_thread.run_sync"
             )
         return process
+
+    @property
+    def _slipstream_state(self) -> object:
+        """The object whose attributes are the state: this one, unless it stands for another."""
+        return self
 
     @property
     def ref(self) -> ServerRef:

@@ -22,3 +22,13 @@ class Intensity:
         while self._recent[0] + self.max_seconds < now:
             self._recent.popleft()
         return len(self._recent) <= self.max_restarts
+
+    @property
+    def count(self) -> int:
+        """How many restarts the last one makes, with those that count with it."""
+        return len(self._recent)
+
+    @property
+    def span(self) -> float:
+        """Within how many seconds."""
+        return self._recent[-1] - self._recent[0] if self._recent else 0.0

@@ -13,7 +13,7 @@ from ._child_spec import ChildSpec, Start
 from ._children import Child, ChildCounts, is_stop_fine
 from ._launch import launch, make_process
 from ._process import Process
-from ._reports import SupervisorReport, report_supervisor
+from ._reports import SupervisorReport, explain, log_report
 from ._results import StopCause
 from ._shell import Shell
 from ._telemetry import child_event
@@ -45,6 +45,9 @@ class Keeper(Process):
 
     def children(self) -> list[Shell]:
         return [kid.process for kid in self.kids.values() if kid.process is not None]
+
+    def below(self) -> list[Child]:
+        return list(self.kids.values())
 
     def find(self, id: object) -> Child:  # noqa: A002 - OTP's word
         """Give the child of that *id*.
@@ -127,7 +130,10 @@ class Keeper(Process):
         fine = self.is_stop_fine(child, reason) or not process.is_loud(reason)
         if asked and process.was_started and not fine:
             self._report(
-                "shutdown_error", child, reason, f"child {child.label} stopped badly: {reason}"
+                "shutdown_error",
+                child,
+                reason,
+                f"child {child.label} stopped badly: {explain(reason)}",
             )
 
     def is_stop_fine(self, child: Child, reason: ExitReason) -> bool:
@@ -146,6 +152,7 @@ class Keeper(Process):
         if child is None:
             return
         child.last = process.last_reason()
+        child.cause = process.cause_of_end()
         # Whoever starts or stops it knows.
         if process.was_started and child.process is process and not child.being_stopped:
             self.ended_by_itself(child, process)
@@ -158,6 +165,7 @@ class Keeper(Process):
         child = self._by_process.get(process)
         if child is not None:
             child.started_at = trio.current_time()
+            child.starts += 1
 
     def buried(self) -> None:
         for child in self.kids.values():
@@ -174,5 +182,5 @@ class Keeper(Process):
         level: int = logging.ERROR,
         error: BaseException | None = None,
     ) -> None:
-        report = SupervisorReport(self.label, context, reason, child.offender())
-        report_supervisor(report, text, level=level, error=error)
+        report = SupervisorReport(self.label, self.path, context, reason, child.offender(), text)
+        log_report(report, level=level, error=error)

@@ -11,6 +11,7 @@ from slipstream.reasons import NORMAL, Crashed, Shutdown
 from ._child_spec import ChildSpec, Start, label_of
 from ._process import Process
 from ._ref import Target
+from ._reports import join_path, show
 from ._results import FailedToStart
 from ._shell import Parent
 from ._tree import Tree
@@ -62,8 +63,10 @@ def start_error(process: Process) -> StartError:
     while isinstance(inner, Shutdown) and isinstance(inner.detail, FailedToStart):
         path.append(label_of(inner.detail.id))
         inner = inner.detail.reason
-    why = repr(cause) if cause is not None else "it ended at once" if inner == NORMAL else inner
-    error = StartError(f"{' > '.join(path)} did not start: {why}", reason=reason)
+    why = show(cause if cause is not None else inner)
+    if cause is None and inner == NORMAL:
+        why = "it ended at once"
+    error = StartError(f"{join_path(path)} did not start: {why}", reason=reason)
     error.__cause__ = cause
     return error
 

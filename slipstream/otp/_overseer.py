@@ -10,17 +10,18 @@ import trio
 from slipstream.errors import BadReturnError, SlipstreamError, StartError, SupervisorGaveUpError
 from slipstream.reasons import NOPROC, NORMAL, SHUTDOWN, Crashed, ExitReason
 
-from ._calls import Caller
+from ._calls import Caller, SystemCall
 from ._child_spec import ChildSpec, Start
 from ._children import Child, Flags, is_restart_due
 from ._intensity import Intensity
 from ._keeper import Keeper
 from ._process import call_user
 from ._ref import ServerRef
-from ._reports import SupervisorReport, logger, report_supervisor, show
+from ._reports import SupervisorReport, explain, join_path, log_report, logger, show
 from ._results import Ignore, StopCause, check_duration
 from ._shell import Shell
 from ._signatures import fit_arguments
+from ._system import obey, traced
 from ._telemetry import child_event
 
 __all__ = ["Method", "Operation", "Overseer"]
@@ -63,6 +64,19 @@ class Operation:
         return f"{self.method.__name__}({self.argument!r})"
 
 
+def _described(item: Any) -> tuple[str, Any]:
+    """Tell what a supervisor does about *item*, and to what."""
+    match item:
+        case _Ended():
+            return "child_ended", item.child.label
+        case _TryAgain():
+            return "try_again", item.child.label
+        case Caller(request=Operation()):
+            return item.request.method.__name__, item.request.argument
+        case _:
+            return "drop", item
+
+
 Method: TypeAlias = Callable[[Any, Any], Awaitable[Any]]
 
 
@@ -90,6 +104,7 @@ class Overseer(Keeper):
     # -- its life
 
     async def start(self) -> ExitReason | None:
+        self.work()
         self._loading = True
         start = await self.make()
         result: Any = Ignore()
@@ -130,20 +145,18 @@ class Overseer(Keeper):
         room = BURST
         while not self.stopping:
             if not queue:
+                self.rest(trio.current_time())
                 await self.mailbox.park()
+                self.work()
                 room = BURST
                 continue
             item = queue.popleft()
-            self.handled += 1
-            match item:
-                case _Ended():
-                    await self._child_ended(item.child, item.process)
-                case _TryAgain():
-                    await self._try_again(item)
-                case Caller(request=Operation()):
-                    await self._operate(item)
-                case _:
-                    logger.error("supervisor %s drops an unexpected message: %s", self, show(item))
+            if item.__class__ is SystemCall:
+                await obey(self, item)
+            elif self.tracer is None:
+                await self._handle(item)
+            else:
+                await traced(self, *_described(item), self._handle(item))
             if self.ending is not None:
                 return SHUTDOWN
             del item  # it would keep what it asks for, and its arguments, while the queue is empty
@@ -152,6 +165,18 @@ class Overseer(Keeper):
                 await trio.lowlevel.checkpoint()
                 room = BURST
         return self.stop_reason
+
+    async def _handle(self, item: Any) -> None:
+        self.handled += 1
+        match item:
+            case _Ended():
+                await self._child_ended(item.child, item.process)
+            case _TryAgain():
+                await self._try_again(item)
+            case Caller(request=Operation()):
+                await self._operate(item)
+            case _:
+                logger.error("supervisor %s drops an unexpected message: %s", self, show(item))
 
     def stop_starting(self) -> None:
         """Stop while children start: those that have started are stopped in order."""
@@ -176,11 +201,12 @@ class Overseer(Keeper):
         return NOPROC
 
     def report(self, reason: ExitReason) -> None:
-        report_supervisor(
-            SupervisorReport(self.label, "crash", reason, {}),
-            f"crashed: {reason}",
-            error=self.crash,
-        )
+        text = f"crashed: {explain(reason)}"
+        report = SupervisorReport(self.label, self.path, "crash", reason, {}, text)
+        log_report(report, error=self.crash)
+
+    def cause_of_end(self) -> BaseException | None:
+        return self.gave_up or super().cause_of_end()
 
     # -- the end of a child
 
@@ -209,7 +235,7 @@ class Overseer(Keeper):
             return
         child.settle()
         if reason.abnormal and process.is_loud(reason):
-            text = f"child {child.label} ended: {reason}"
+            text = f"child {child.label} ended: {explain(reason)}"
             self._report("child_terminated", child, reason, text)
         self.drop_if_down(child)
         self.child_over(child)
@@ -240,7 +266,7 @@ class Overseer(Keeper):
                 "child_terminated",
                 child,
                 reason,
-                f"child {child.label} ended and is restarted: {reason}",
+                f"child {child.label} ended and is restarted: {explain(reason)}",
                 level=logging.ERROR if reason.abnormal else logging.INFO,
             )
         await self._attempt(child, reason, counted=True)
@@ -279,6 +305,7 @@ class Overseer(Keeper):
         if failed is None:
             return
         kid, error = failed
+        kid.cause = error.__cause__ or error
         delay = self._delay(kid, error.reason)
         kid.restarting = True
         if delay is not None:
@@ -298,15 +325,16 @@ class Overseer(Keeper):
         return None
 
     def _give_up(self, child: Child, reason: ExitReason) -> None:
-        flags = self.flags
+        flags, intensity = self.flags, self._intensity
+        why = explain(reason) if child.cause is None else explain(Crashed(child.cause))
         error = SupervisorGaveUpError(
-            f"supervisor {self.label} gave up: more than max_restarts={flags.max_restarts} within "
-            f"max_seconds={flags.max_seconds:g}; the last was due to child {child.label}: {reason}",
+            f"supervisor {join_path(self.path)} gave up: restart number {intensity.count} within "
+            f"{intensity.span:.3g} s would be too many (max_restarts={flags.max_restarts}, "
+            f"max_seconds={flags.max_seconds:g}); the last was due to child {child.label}: {why}",
             child=child.spec.id,
             reason=reason,
         )
-        if isinstance(reason, Crashed):
-            error.__cause__ = reason.exception
+        error.__cause__ = child.cause
         child.settle()
         self.gave_up = error
         self.ending = "failed"

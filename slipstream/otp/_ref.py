@@ -16,7 +16,7 @@ from slipstream.errors import (
 )
 from slipstream.reasons import NOPROC, NORMAL, ExitReason
 
-from ._calls import Caller, Pending, SlotState, gone_error, settle_deadline
+from ._calls import Caller, Pending, SlotState, SystemCall, gone_error, settle_deadline
 from ._mailbox import CastItem, Timer
 from ._results import Exit, Request, check_duration
 from ._waits import Host, check_task, enclosing, leads_to, wait_for
@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from ._names import Name
     from ._shell import Shell
 
-__all__ = ["ServerRef", "ServerStatistics", "Target", "ask", "process_of", "target_of"]
+__all__ = [
+    "ServerRef",
+    "ServerStatistics",
+    "Target",
+    "ask",
+    "process_of",
+    "statistics_of",
+    "target_of",
+]
 
 T = TypeVar("T")
 
@@ -44,6 +52,11 @@ class Target(Protocol):
     @property
     def name(self) -> "Name | None":
         """Its name in the tree."""
+        ...
+
+    @property
+    def starts(self) -> int:
+        """How often it has started."""
         ...
 
     def live(self) -> "Shell | None":
@@ -68,12 +81,16 @@ class ServerStatistics:
         handled: messages that this incarnation has handled.
         open_calls: calls that have not been answered.
         dropped: casts and messages that found no process.
+        restarts: how often its supervisor has started the child again.
+        busy: seconds that this incarnation has spent in callbacks, on trio's clock.
     """
 
     waiting: int
     handled: int
     open_calls: int
     dropped: int
+    restarts: int = 0
+    busy: float = 0.0
 
 
 class ServerRef:
@@ -113,11 +130,7 @@ class ServerRef:
 
     def statistics(self) -> ServerStatistics:
         """Tell what the process has done so far."""
-        process = self._target.live()
-        dropped = self._target.dropped
-        if process is None:
-            return ServerStatistics(0, 0, 0, dropped)
-        return ServerStatistics(len(process.mailbox), process.handled, len(process.slots), dropped)
+        return statistics_of(self._target)
 
     # -- messages
 
@@ -303,6 +316,7 @@ async def ask(
     *,
     what: str,
     deadline: float = math.inf,
+    kind: type[Caller] = Caller,
 ) -> Caller:
     """Put *request* into the mailbox of *process* and wait until it is settled or the *deadline*.
 
@@ -314,7 +328,7 @@ async def ask(
     if process is None or refusal is not None:
         await trio.lowlevel.checkpoint()
         raise refusal or gone_error(ref, NOPROC)
-    caller = Caller(process, request, task=trio.lowlevel.current_task(), host=host)
+    caller = kind(process, request, task=trio.lowlevel.current_task(), host=host)
     process.slots[caller] = None
     process.mailbox.append(caller)
     blocked = host if in_callback else None
@@ -347,6 +361,21 @@ def _refuse_wait(
 def process_of(ref: ServerRef) -> "Shell | None":
     """Give the process that *ref* leads to now."""
     return ref._target.live()  # pyright: ignore[reportPrivateUsage]  # of this module
+
+
+def statistics_of(target: Target) -> ServerStatistics:
+    """Tell what *target* has done."""
+    process = target.live()
+    if process is None:
+        return ServerStatistics(0, 0, 0, target.dropped, max(0, target.starts - 1))
+    return ServerStatistics(
+        waiting=len(process.mailbox),
+        handled=process.handled,
+        open_calls=sum(type(slot) is not SystemCall for slot in process.slots),
+        dropped=target.dropped,
+        restarts=max(0, process.address.starts - 1),
+        busy=process.busy_seconds(),
+    )
 
 
 def target_of(ref: ServerRef) -> Target:

@@ -153,17 +153,17 @@ class FailedToStart:
 
 @attrs.frozen
 class Status:
-    """What a report shows of a process, for ``format_status`` to redact.
+    """What reports and ``sys.get_status`` show of a process, for ``format_status`` to redact.
 
     Attributes:
         state: the attributes of the instance.
         message: the message that was being handled last.
-        reason: why the process ended.
+        reason: why the process ended; ``None`` while it runs.
     """
 
     state: Mapping[str, Any]
     message: Any
-    reason: ExitReason
+    reason: ExitReason | None
 
 
 class Request(Generic[T_co]):

@@ -5,20 +5,21 @@ import math
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import attrs
 import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from slipstream.errors import AwaitTimeoutError, BadReturnError, WrongTaskError
 from slipstream.reasons import NOPROC, NORMAL, SHUTDOWN, Crashed, ExitReason
 
-from ._calls import Caller, settle_deadline
+from ._calls import Caller, SystemCall, settle_deadline
 from ._child_spec import ChildSpec
 from ._exits import normalise
 from ._launch import launch, make_process
 from ._mailbox import STOP_MARK, CastItem, Tick
 from ._process import Process, call_user
 from ._ref import ServerRef
-from ._reports import CrashReport, report_crash, state_of
+from ._reports import CrashReport, log_report, show
 from ._results import (
     UNSET,
     Down,
@@ -34,6 +35,8 @@ from ._results import (
 )
 from ._shell import Monitor, Phase, Shell
 from ._signatures import fit_arguments
+from ._slow import SlowWatch
+from ._system import obey, traced
 from ._timers import Alarm
 from ._waits import Cell, enclosing
 
@@ -57,10 +60,12 @@ class ServerProcess(Process):
         "_current",
         "_idle",
         "_idle_due",
-        "_kind",
         "_last",
         "_last_call",
         "_needs_result",
+        "_slice",
+        "_slow",
+        "kind",
         "owned",
         "warned",
     )
@@ -74,16 +79,21 @@ class ServerProcess(Process):
         self._idle: Alarm | None = None
         self._idle_due = False
         self._last: Any = UNSET
-        self._kind = "init"
+        self.kind = "init"
         self._needs_result = False
         self._current: Caller | None = None
         self._last_call: tuple[Caller, Any] | None = None
+        limit = self.slow_after
+        self._slow = None if limit == math.inf else SlowWatch(self, limit)
+        # A callback that is too long for the watch is too long for a slice, too.
+        self._slice = min(SLICE, limit)
         self.owned: dict[Shell, None] = {}
         self.warned = False
 
     # -- its life
 
     async def start(self) -> ExitReason | None:
+        self.work()
         # Ctrl-C may strike in init, but not between it and the mark: terminate would be left out.
         start = await call_user(self.make)
         if start is None:
@@ -105,13 +115,19 @@ class ServerProcess(Process):
     @disable_ki_protection
     async def serve(self) -> ExitReason:
         mailbox, clock = self.mailbox, trio.current_time
-        room, until = BURST, clock() + SLICE
+        self.rest(clock())  # ``init`` is over
+        now = self._resume()
+        room, until = BURST, now + self._slice
         while not self.stopping or self._drains():
             callback = self._begin()
             if callback is None:
+                self.rest(now)
                 await mailbox.park()
-                room, until = BURST, clock() + SLICE
+                now = self._resume()
+                room, until = BURST, now + self._slice
                 continue
+            if self.tracer is not None and self.kind != "system":
+                callback = traced(self, self.kind, self._last, callback)
             try:
                 result = await callback
             except BaseException as exc:
@@ -119,22 +135,36 @@ class ServerProcess(Process):
                     raise
                 result = None if self._current is None else NoReply()
             if result is not None or self._needs_result:
-                reason = self._take(self._kind, result, self._current)
+                reason = self._take(self.kind, result, self._current)
                 if reason is not None:
                     return reason
             room -= 1
-            if room <= 0 or clock() >= until:
-                await trio.lowlevel.checkpoint()
-                room, until = BURST, clock() + SLICE
+            now = clock()
+            if room > 0 and now < until:
+                self.began = now
+                continue
+            if self._slow is not None:
+                self._slow.look_back(now)
+            self.rest(now)
+            await trio.lowlevel.checkpoint()
+            now = self._resume()
+            room, until = BURST, now + self._slice
         return self.stop_reason
+
+    def _resume(self) -> float:
+        """Go to work, and give the time."""
+        now = self.work()
+        if self._slow is not None:
+            self._slow.start(now)
+        return now
 
     def _begin(self) -> Coroutine[Any, Any, Any] | None:
         """Call the next callback, without awaiting it; ``None`` if there is nothing to do."""
         server = self.server
         self._current = None
-        self._kind = "handle_info"
+        self.kind = "handle_info"
         if self._argument is not UNSET:
-            self._kind, self._needs_result = "handle_continue", True
+            self.kind, self._needs_result = "handle_continue", True
             self._last, self._argument = self._argument, UNSET
             return server.handle_continue(self._last)
         self._needs_result = False
@@ -145,17 +175,20 @@ class ServerProcess(Process):
         if not self.mailbox.queue:
             return None
         item = self.mailbox.queue.popleft()
+        cls = item.__class__
+        if cls is SystemCall:
+            self.kind = "system"
+            return obey(self, item)
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
         self.handled += 1
-        cls = item.__class__
         if cls is CastItem:
-            self._kind = "handle_cast"
+            self.kind = "handle_cast"
             self._last = item.message
             return server.handle_cast(self._last)
         if cls is Caller:
-            self._kind, self._needs_result = "handle_call", True
+            self.kind, self._needs_result = "handle_call", True
             self._last = item.request
             self._current = item
             return server.handle_call(self._last, item)
@@ -214,15 +247,15 @@ class ServerProcess(Process):
     def _ring_idle(self) -> None:
         self._idle = None
         # A message that arrived before has cancelled it, whether it was seen or not.
-        if not self.mailbox.queue:
+        if all(type(item) is SystemCall for item in self.mailbox.queue):
             self._idle_due = True
             self.mailbox.wake()
 
     def _drains(self) -> bool:
         queue = self.mailbox.queue
-        if not self.spec.drain or (
-            self._argument is UNSET and (not queue or queue[0] is STOP_MARK)
-        ):
+        if not self.spec.drain or self.suspended:
+            return False
+        if self._argument is UNSET and (not queue or queue[0] is STOP_MARK):
             return False
         self.halt = None  # the callback that had to be interrupted is over
         return True
@@ -245,6 +278,8 @@ class ServerProcess(Process):
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
+        if self._slow is not None:
+            self._slow.stop()
         await call_user(self.server.terminate, reason)
 
     async def wind_up(self, reason: ExitReason) -> None:
@@ -270,30 +305,36 @@ class ServerProcess(Process):
     def report(self, reason: ExitReason) -> None:
         if not self.is_loud(reason):
             return
-        status = self._status(reason)
-        client = None
-        if self._current is not None:
-            client = self._current.describe_task()
-        report_crash(
-            CrashReport(
-                process=self.label,
-                reason=status.reason,
-                message=status.message,
-                state=status.state,
-                client=client,
-            ),
-            self.crash if isinstance(reason, Crashed) else None,
+        status = self.status(reason)
+        error = self.crash if isinstance(reason, Crashed) else None
+        if status.reason is not reason:  # redacted: then the exception itself must not show
+            error = status.reason.exception if isinstance(status.reason, Crashed) else None
+        report = CrashReport(
+            process=self.label,
+            path=self.path,
+            reason=status.reason,
+            message=status.message,
+            state=status.state,
+            client=None if self._current is None else self._current.describe_task(),
         )
+        log_report(report, error=error)
 
-    def _status(self, reason: ExitReason) -> Status:
-        status = Status(state=state_of(self.server), message=self._last, reason=reason)
+    def instance(self) -> object:
+        return self.server._slipstream_state  # pyright: ignore[reportPrivateUsage]  # of this package
+
+    def status(self, reason: ExitReason | None) -> Status:
+        status = attrs.evolve(super().status(reason), message=self._last)
         try:
             given = cast("object", self.server.format_status(status))
         except Exception as error:  # noqa: BLE001 - boundary: a formatter must not hide the report
             return Status(
-                state={"<format_status raised>": repr(error)}, message="<hidden>", reason=reason
+                state={"<format_status raised>": show(error)}, message="<hidden>", reason=reason
             )
         return given if isinstance(given, Status) else status
+
+    def buried(self) -> None:
+        if self._slow is not None:
+            self._slow.stop()
 
     # -- what its instance does
 

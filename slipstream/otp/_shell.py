@@ -2,7 +2,8 @@
 
 import enum
 import math
-from typing import Any, ClassVar, Protocol, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -10,6 +11,7 @@ from trio.lowlevel import enable_ki_protection
 from slipstream.reasons import (
     NOPROC,
     SHUTDOWN,
+    Crashed,
     ExitReason,
 )
 
@@ -18,12 +20,16 @@ from ._child_spec import ChildSpec, Start
 from ._mailbox import Mailbox, Tick, Timer
 from ._names import Name
 from ._ref import ServerRef, Target
-from ._reports import SupervisorReport, report_supervisor
-from ._results import Down, StopCause
+from ._reports import SupervisorReport, log_report, stack_of, state_of
+from ._results import Down, Status, StopCause
+from ._system import TraceFunction
 from ._table import Table
 from ._timers import Alarm
 from ._tree import Tree
 from ._waits import FIRED, Host, Signal
+
+if TYPE_CHECKING:
+    from ._children import Child
 
 __all__ = ["Monitor", "Parent", "Phase", "Shell"]
 
@@ -38,7 +44,19 @@ class Phase(enum.Enum):
 
 
 class Parent(Protocol):
-    """Who started a process and is told of its end."""
+    """Who started a process and is told of its end.
+
+    Attributes:
+        slow_after: how many seconds a callback may run before it is reported, where the process
+            does not say so itself.
+    """
+
+    slow_after: float
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """What reports call it, after all that is above it."""
+        ...
 
     def child_ended(self, process: "Shell") -> None:
         """Take note that *process* has ended; must not block or raise."""
@@ -86,6 +104,12 @@ class Shell(Host):
             end when it is killed. Shielded: nobody else does.
         helpers: its helper tasks, by their scopes.
         tables: the registries that it stands in, and its own if it is one.
+        suspended: whether it handles nothing but system calls.
+        tracer: what is told of all that it handles.
+        slow_after: how many seconds a callback may run before it is reported.
+        busy: the seconds that it has worked, up to when it last rested.
+        since: since when it has worked; infinity while it rests.
+        began: when the present callback began; infinity while it rests.
     """
 
     __slots__ = (
@@ -95,6 +119,8 @@ class Shell(Host):
         "_grace",
         "_was_killed",
         "address",
+        "began",
+        "busy",
         "crash",
         "dropped",
         "exit_reason",
@@ -109,15 +135,19 @@ class Shell(Host):
         "phase",
         "scope",
         "server",
+        "since",
         "slots",
+        "slow_after",
         "spec",
         "start_cause",
         "started",
         "stop_cause",
         "stop_reason",
         "stopping",
+        "suspended",
         "tables",
         "thread",
+        "tracer",
         "tree",
         "was_started",
         "watching",
@@ -161,6 +191,11 @@ class Shell(Host):
         self.handled = 0
         self.dropped = 0
         self.tables: dict[Table, None] | None = None
+        self.suspended = False
+        self.tracer: TraceFunction | None = None
+        self.slow_after = parent.slow_after if spec.slow_after is None else spec.slow_after
+        self.busy = 0.0
+        self.since = self.began = math.inf
         if spec.name is not None:
             tree.register(spec.name, self)
 
@@ -176,6 +211,16 @@ class Shell(Host):
         """Its name in the tree."""
         return self.spec.name
 
+    @property
+    def path(self) -> tuple[str, ...]:
+        """What reports call it, after all that is above it, from the root of the tree on."""
+        return (*self.parent.path, self.label)
+
+    @property
+    def starts(self) -> int:
+        """How often it has started: one incarnation, once."""
+        return 1
+
     def live(self) -> "Shell | None":
         """Give itself while it lives."""
         return None if self.phase is Phase.DEAD else self
@@ -190,6 +235,11 @@ class Shell(Host):
 
     def __str__(self) -> str:
         return self.label
+
+    def cause_of_end(self) -> BaseException | None:
+        """Give the exception that it ended with, if it was one."""
+        reason = self.exit_reason
+        return reason.exception if isinstance(reason, Crashed) else None
 
     def make_ref(self) -> Any:
         """Give a reference to its address, of the class that its own class wants."""
@@ -299,17 +349,44 @@ class Shell(Host):
             self._grace = self.timers.at(deadline + self.spec.kill_grace, self._refuses_to_die)
 
     def _refuses_to_die(self) -> None:
-        stack = ""
-        if self.task is not None:
-            stack = "".join(
-                f"\n    {frame.f_code.co_name} ({frame.f_code.co_filename}:{line})"
-                for frame, line in self.task.iter_await_frames()
-            )
-        report_supervisor(
-            SupervisorReport(str(self.parent), "killing", None, {"id": self.spec.id}),
+        task = self.task
+        where = "?" if task is None else "\n    ".join([repr(task.name), *stack_of(task)])
+        text = (
             f"{self.label} refuses to die: killed {self.spec.kill_grace:g} s ago, it still runs "
-            f"in task {self.task.name if self.task else '?'!r}{stack}",
+            f"in task {where}"
         )
+        offender = {"id": self.spec.id}
+        log_report(
+            SupervisorReport(str(self.parent), self.parent.path, "killing", None, offender, text)
+        )
+
+    # -- how it works
+
+    def work(self) -> float:
+        """Take note that it works from now on, and give the time."""
+        self.since = self.began = now = trio.current_time()
+        return now
+
+    def rest(self, now: float) -> None:
+        """Take note that it has nothing to do since *now*."""
+        self.busy += now - self.since
+        self.since = self.began = math.inf
+
+    def busy_seconds(self) -> float:
+        """Tell how long it has worked."""
+        return self.busy + max(0.0, trio.current_time() - self.since)
+
+    def instance(self) -> Any:
+        """Give the object whose attributes are its state."""
+        return self.server
+
+    def status(self, reason: ExitReason | None) -> Status:
+        """Describe it, as far as its user wants that; *reason* is why it has ended, if it has."""
+        return Status(state=state_of(self.instance()), message=None, reason=reason)
+
+    def below(self) -> "Sequence[Shell | Child]":
+        """Give what its part of the tree shows below it, in the order of the start."""
+        return self.children()
 
     def monitor(self, monitor: Monitor) -> None:
         """Have *monitor* told of the end."""

@@ -1,13 +1,16 @@
 """Delayed restarts, and restarts while something else goes on."""
 
 import logging
+import math
 from typing import Any
 
 import pytest
 import trio
+from hypothesis import given, strategies as st
 
-from slipstream.errors import SupervisorGaveUpError
+from slipstream.errors import ConfigError, SupervisorGaveUpError
 from slipstream.otp import (
+    Backoff,
     ChildStatus,
     Supervisor,
     SupervisorRef,
@@ -173,3 +176,63 @@ async def test_a_start_by_request_says_nothing_and_a_later_crash_does(
         await settle()
         contexts = [getattr(r.report, "context", "crash") for r in records(caplog, logging.INFO)]
         assert contexts == ["crash", "child_terminated"]
+
+
+# -- Backoff
+
+
+def highest(_: float, high: float) -> float:
+    return high
+
+
+@given(
+    st.floats(0.0, 1e9),
+    st.floats(1.0, 1e9),
+    st.floats(0.0, 1e9),
+    st.integers(0, 60) | st.integers(0, 10**400),
+)
+def test_backoff_draws_from_a_range_that_grows_to_its_limit(
+    first: float, factor: float, maximum: float, restarts: int
+) -> None:
+    """However huge the numbers are."""
+    ranges: list[tuple[float, float]] = []
+
+    def note(low: float, high: float) -> float:
+        ranges.append((low, high))
+        return high
+
+    drawn = Backoff(first, factor, maximum, uniform=note)(NORMAL, restarts)
+    ((low, high),) = ranges
+    assert (low, high) == (0.0, drawn)
+    if restarts <= 60:
+        exact = min(maximum, first * math.prod([factor] * restarts))
+        assert high == pytest.approx(exact, rel=1e-9)
+    assert 0.0 <= Backoff(first, factor, maximum)(NORMAL, restarts) <= high
+
+
+@pytest.mark.parametrize("field", ["first", "factor", "maximum"])
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf, "1", None, True])
+def test_backoff_checks_its_numbers(field: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"Backoff\.{field}={value!r} is wrong: it takes"):
+        Backoff(**{field: value})
+    with pytest.raises(ConfigError, match="1 or more"):
+        Backoff(factor=0.5)
+
+
+@virtual
+async def test_a_child_with_a_backoff_is_restarted_ever_later_and_nobody_gives_up() -> None:
+    diary = Diary()
+    spec = puppet(
+        "a",
+        diary,
+        init=lambda me: me.write("at", trio.current_time()),
+        backoff=Backoff(1.0, 3.0, 20.0, uniform=highest),
+    )
+    async with open_supervisor([spec], max_restarts=0, max_seconds=100.0) as supervisor:
+        for _ in range(5):
+            supervisor.child("a").cast(crash())
+            await trio.sleep(25.0)
+            assert supervisor.child("a").alive
+    begin, *restarts = (at for _, at in diary.of("at"))
+    delays = [at - begin - 25.0 * number for number, at in enumerate(restarts)]
+    assert delays == pytest.approx([1.0, 3.0, 9.0, 20.0, 20.0])

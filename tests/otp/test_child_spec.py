@@ -37,6 +37,7 @@ WRONG: dict[str, list[Any]] = {
     "drain": [0, "no", None],
     "interrupt_after": [-1, math.nan, "1", False],
     "kill_grace": [-1, math.nan, "1", None, True],
+    "slow_after": [-1, 0, math.nan, "1", True],
 }
 VALID: dict[str, list[Any]] = {
     "restart": ["permanent", "transient", "temporary"],
@@ -49,6 +50,7 @@ VALID: dict[str, list[Any]] = {
     "drain": [False, True],
     "interrupt_after": [None, 0, 2.5],
     "kill_grace": [0, 5.0],
+    "slow_after": [None, 5],
 }
 CASES = [(key, value) for key, values in WRONG.items() for value in values]
 
@@ -88,8 +90,10 @@ def test_every_combination_of_valid_values_is_accepted_or_refused_by_rule() -> N
             assert not refused
             assert spec.restart == options["restart"]
             count += 1
-    assert count == 2 * 7 * 2 * 2 * 2 * 3 * 2 * 3 * 2 + 1 * 7 * 2 * 1 * 2 * 2 * 3 * 2 * 3 * 2 + (
+    assert count == 2 * (
         2 * 7 * 2 * 2 * 2 * 3 * 2 * 3 * 2
+        + 1 * 7 * 2 * 1 * 2 * 2 * 3 * 2 * 3 * 2
+        + 2 * 7 * 2 * 2 * 2 * 3 * 2 * 3 * 2
     )
 
 
@@ -159,6 +163,7 @@ def test_the_defaults() -> None:
         "drain": False,
         "interrupt_after": None,
         "kill_grace": 5.0,
+        "slow_after": None,
     }
     assert ChildSpec("a", START, type="supervisor").shutdown == math.inf
     assert Supervisor.child_spec([]).type == "supervisor"
