@@ -22,6 +22,7 @@ from ._children import ChildCounts, ChildInfo, ChildStatus
 from ._dynamic_supervisor import DynamicSupervisor, DynamicSupervisorRef
 from ._gen_server import GenServer
 from ._mailbox import Mailbox, Timer
+from ._partition_supervisor import PartitionSupervisor, PartitionSupervisorRef
 from ._ref import ServerRef, ServerStatistics, process_of
 from ._results import (
     Down,
@@ -67,6 +68,8 @@ __all__ = [
     "Mailbox",
     "Monitor",
     "NoReply",
+    "PartitionSupervisor",
+    "PartitionSupervisorRef",
     "Pending",
     "Reply",
     "Request",
