@@ -26,6 +26,7 @@ from ._format_tree import format_tree
 from ._gen_server import GenServer
 from ._mailbox import Mailbox, Timer
 from ._names import Via
+from ._partition_supervisor import PartitionSupervisor, PartitionSupervisorRef
 from ._ref import ServerRef, ServerStatistics, process_of
 from ._registry import Registry
 from ._registry_ref import Entry, Registration, RegistryRef
@@ -78,6 +79,8 @@ __all__ = [
     "Mailbox",
     "Monitor",
     "NoReply",
+    "PartitionSupervisor",
+    "PartitionSupervisorRef",
     "Pending",
     "Registered",
     "Registration",

@@ -400,11 +400,10 @@ async def test_all_callers_learn_of_the_death_of_their_server_at_once(
             nursery.start_soon(ask, ref, no_answer)
         await settle()
         ref.cast(sleep_then(1.0))
-        match how:
-            case "crash":
-                ref.cast(crash())
-            case "stop":
-                ref.cast(end(Shutdown("done")))
+        if how == "crash":
+            ref.cast(crash())
+        elif how == "stop":
+            ref.cast(end(Shutdown("done")))
         for _ in range(5):
             nursery.start_soon(ask, ref, ping)
         if how in {"terminate_child", "brutal"}:
