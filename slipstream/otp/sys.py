@@ -192,9 +192,7 @@ def _replace_state(process: Shell, function: StateFunction) -> dict[str, Any]:
     if inspect.iscoroutine(new):
         new.close()
         raise BadReturnError("the function of replace_state must not be async", value=new)
-    if not isinstance(new, Mapping) or not all(
-        isinstance(name, str) for name in cast("Mapping[object, Any]", new)
-    ):
+    if not _is_state(new):
         raise BadReturnError(
             f"the function of replace_state gave {show(new)} (it takes a mapping of names to "
             "values)",
@@ -206,6 +204,12 @@ def _replace_state(process: Shell, function: StateFunction) -> dict[str, Any]:
         _set_state(instance, old)
         raise
     return state_of(instance)
+
+
+def _is_state(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) for name in cast("Mapping[object, Any]", value)
+    )
 
 
 def _set_state(instance: object, state: dict[str, Any]) -> None:
