@@ -25,6 +25,7 @@ from ._ref import ServerRef, ServerStatistics, process_of
 from ._results import (
     Down,
     Exit,
+    Exited,
     FailedToStart,
     Ignore,
     NoReply,
@@ -58,6 +59,7 @@ __all__ = [
     "Down",
     "Exit",
     "ExitReason",
+    "Exited",
     "FailedToStart",
     "GenServer",
     "Ignore",

@@ -11,8 +11,9 @@ from slipstream.reasons import ExitReason
 from ._calls import Caller
 from ._child_spec import ChildDefaults, ChildKeywords, ChildSpec, Start
 from ._launch import PROCESS_CLASSES
+from ._links import link, unlink
 from ._mailbox import Mailbox, Timer
-from ._ref import ServerRef, process_of
+from ._ref import ServerRef, reach
 from ._results import (
     Ignore,
     NoReply,
@@ -59,6 +60,8 @@ class GenServer(ChildDefaults):
     _slipstream_process: ServerProcess
 
     ref_class: ClassVar[type[ServerRef]] = ServerRef
+    trap_exits: bool = False
+    """Whether the end of a linked process comes as a message, ``Exited``, and stops nothing."""
 
     def __init_subclass__(cls, **keywords: Unpack[ChildKeywords]) -> None:
         super().__init_subclass__(**keywords)
@@ -186,11 +189,31 @@ class GenServer(ChildDefaults):
 
         If there is none, it gets it at once.
         """
-        return self._process.watch(ref, process_of(ref))
+        return self._process.watch(ref, reach(ref))
 
     def demonitor(self, monitor: Monitor) -> None:
         """Take *monitor* back; a ``Down`` that waits in the mailbox is taken out."""
         self._process.unwatch(monitor)
+
+    def link(self, ref: ServerRef) -> None:
+        """Tie this process and the one that *ref* leads to together: one's end reaches the other.
+
+        It stops in the ordinary way, for the same reason: the callback may finish, ``terminate``
+        runs, within its ``shutdown``. An end for ``NORMAL`` stops nobody. With ``trap_exits`` a
+        process goes on instead, whatever the reason, and its ``handle_info`` gets an ``Exited``.
+        A supervisor goes on, too, and takes no note.
+
+        If there is no such process, this one hears of ``NOPROC`` at once. A link ties two
+        incarnations: a restarted process has none. To link twice is to link once.
+
+        Raises:
+            WrongTaskError: if this process has ended, or from another thread than trio's.
+        """
+        link(self._process, ref, reach(ref))
+
+    def unlink(self, ref: ServerRef) -> None:
+        """Take the link back, for both; an ``Exited`` that waits in the mailbox is taken out."""
+        unlink(self._process, ref)
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
         """Run ``function(*args)`` in a task that lives and dies with the process.

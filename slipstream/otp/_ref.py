@@ -24,7 +24,7 @@ from ._waits import Host, check_task, enclosing, leads_to, wait_for
 if TYPE_CHECKING:
     from ._shell import Shell
 
-__all__ = ["ServerRef", "ServerStatistics", "Target", "ask", "process_of", "target_of"]
+__all__ = ["ServerRef", "ServerStatistics", "Target", "ask", "process_of", "reach", "target_of"]
 
 T = TypeVar("T")
 
@@ -346,6 +346,15 @@ def _refuse_wait(
 def process_of(ref: ServerRef) -> "Shell | None":
     """Give the process that *ref* leads to now."""
     return ref._target.live()  # pyright: ignore[reportPrivateUsage]  # of this module
+
+
+def reach(ref: ServerRef) -> "Shell | None":
+    """Give the process that *ref* leads to now, for what the current process does to it.
+
+    Raises:
+        WrongTaskError: from another thread than trio's.
+    """
+    return ref._live_here()  # pyright: ignore[reportPrivateUsage]  # of this module
 
 
 def target_of(ref: ServerRef) -> Target:

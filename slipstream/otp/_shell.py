@@ -15,6 +15,7 @@ from slipstream.reasons import (
 
 from ._calls import Caller
 from ._child_spec import ChildSpec, Start
+from ._links import Links
 from ._mailbox import Mailbox, Tick, Timer
 from ._ref import ServerRef, Target
 from ._reports import SupervisorReport, report_supervisor
@@ -97,6 +98,7 @@ class Shell(Host):
         "helpers_over",
         "ignored",
         "kill_scope",
+        "links",
         "mailbox",
         "main_scope",
         "monitors",
@@ -134,6 +136,7 @@ class Shell(Host):
         self.slots: set[Caller] = set()
         self.monitors: dict[Monitor, None] = {}
         self.watching: set[Monitor] = set()
+        self.links: Links | None = None
         self._alarms: set[Alarm] = set()
         self._grace: Alarm | None = None
         self.kill_scope = trio.CancelScope(shield=True)
@@ -297,6 +300,12 @@ class Shell(Host):
         monitor.target = self
         self.monitors[monitor] = None
         monitor.watcher.watching.add(monitor)
+
+    def exit_signal(self, ref: ServerRef, reason: ExitReason, cause: StopCause) -> None:
+        """Hear that the linked process that *ref* leads to has ended; must not block or raise.
+
+        A supervisor takes no note: it ends when its own children, or whoever started it, say so.
+        """
 
     def start_timer(self, seconds: float, message: Any, *, repeat: bool) -> Timer:
         """Put *message* into the mailbox in *seconds*; with *repeat* again and again."""
