@@ -170,6 +170,28 @@ def test_an_application_needs_no_extra() -> None:
     assert done.stdout.split() == []
 
 
+def test_both_type_checkers_read_what_types_are_expected() -> None:
+    """They, and not this run, fail where the types of processes are not what users rely on."""
+    expected = "tests/otp/expected_types.py"
+    assert (ROOT / expected).is_file()
+    tools = PROJECT["tool"]
+    assert tools["mypy"]["strict"]
+    assert "tests" in tools["mypy"]["files"]
+    assert not [o for o in tools["mypy"]["overrides"] if "tests.otp" in str(o["module"])]
+    assert tools["pyright"]["typeCheckingMode"] == "strict"
+    assert expected in tools["pyright"]["include"]
+    text = (ROOT / expected).read_text("utf-8")
+    # mypy, being strict, reports an ignore that is not needed; pyright does so where it is told to.
+    assert "# pyright: reportUnnecessaryTypeIgnoreComment=true" in text
+    assert text.count("assert_type(") > 30
+    assert text.count("ignore[") > 20
+    gate = ROOT / ".ci/run"
+    if gate.exists():  # it stays behind where the tests run from a wheel
+        assert {'run "$bin/mypy"', 'run "$bin/pyright" --pythonpath "$bin/python"'} <= set(
+            gate.read_text("utf-8").splitlines()
+        )
+
+
 SCOPES = re.compile(r"\b(CancelScope|move_on_\w+|fail_(after|at)|open_nursery)\b")
 MANAGERS = re.compile(r"\b(async)?contextmanager\b")
 

@@ -17,7 +17,15 @@ from slipstream.reasons import (
 
 from ._blocks import open_server, open_supervisor
 from ._calls import Caller, Pending
-from ._child_spec import ChildDefaults, ChildKeywords, ChildSpec, Start, child_keywords, start_of
+from ._child_spec import (
+    ChildDefaults,
+    ChildKeywords,
+    ChildLike,
+    ChildSpec,
+    Start,
+    child_keywords,
+    start_of,
+)
 from ._children import ChildCounts, ChildInfo, ChildStatus
 from ._gen_server import GenServer
 from ._mailbox import Mailbox, Timer
@@ -53,6 +61,7 @@ __all__ = [
     "ChildDefaults",
     "ChildInfo",
     "ChildKeywords",
+    "ChildLike",
     "ChildSpec",
     "ChildStatus",
     "Crashed",
