@@ -159,6 +159,13 @@ class GenServer(ChildDefaults):
         return process
 
     @property
+    def _living(self) -> ServerProcess:
+        process = self._process
+        if process.exit_reason is not None:
+            raise WrongTaskError(f"process {process.label} has ended: nobody would be told")
+        return process
+
+    @property
     def ref(self) -> ServerRef:
         """A reference to this process."""
         return cast("ServerRef", self._process.make_ref())
@@ -188,8 +195,11 @@ class GenServer(ChildDefaults):
         """Have ``handle_info`` get one ``Down`` when the process that *ref* leads to ends.
 
         If there is none, it gets it at once.
+
+        Raises:
+            WrongTaskError: if this process has ended, or from another thread than trio's.
         """
-        return self._process.watch(ref, reach(ref))
+        return self._living.watch(ref, reach(ref))
 
     def demonitor(self, monitor: Monitor) -> None:
         """Take *monitor* back; a ``Down`` that waits in the mailbox is taken out."""
@@ -209,10 +219,11 @@ class GenServer(ChildDefaults):
         Raises:
             WrongTaskError: if this process has ended, or from another thread than trio's.
         """
-        link(self._process, ref, reach(ref))
+        link(self._living, ref, reach(ref))
 
     def unlink(self, ref: ServerRef) -> None:
         """Take the link back, for both; an ``Exited`` that waits in the mailbox is taken out."""
+        reach(ref)  # nothing of another thread's
         unlink(self._process, ref)
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
@@ -223,15 +234,25 @@ class GenServer(ChildDefaults):
         self._process.start_helper(function, args)
 
     def send_after(self, seconds: float, message: Any) -> Timer:
-        """Send *message* to this process in *seconds*."""
+        """Send *message* to this process in *seconds*.
+
+        Raises:
+            ConfigError: if *seconds* is no duration.
+            WrongTaskError: if this process has ended, or from another thread than trio's.
+        """
         check_duration("seconds", seconds)
-        return self._process.start_timer(seconds, message, repeat=False)
+        return self._living.start_timer(seconds, message, repeat=False)
 
     def send_every(self, seconds: float, message: Any) -> Timer:
-        """Send *message* to this process every *seconds*; at most one of it waits at a time."""
+        """Send *message* to this process every *seconds*; at most one of it waits at a time.
+
+        Raises:
+            ConfigError: if *seconds* is no duration above 0.
+            WrongTaskError: if this process has ended, or from another thread than trio's.
+        """
         if check_duration("seconds", seconds) == 0.0:
             check_duration("seconds", None, accepted="seconds above 0")
-        return self._process.start_timer(seconds, message, repeat=True)
+        return self._living.start_timer(seconds, message, repeat=True)
 
     async def receive(self, matching: Callable[[Any], bool], timeout: float | None = None) -> Any:
         """Wait for the oldest message for ``handle_info`` that is *matching* and take it out.

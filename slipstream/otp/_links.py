@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 from trio.lowlevel import enable_ki_protection
 
-from slipstream.errors import WrongTaskError
 from slipstream.reasons import NOPROC, ExitReason
 
 from ._ref import ServerRef, target_of
@@ -40,13 +39,7 @@ def links_of(process: "Shell") -> Links:
 
 @enable_ki_protection
 def link(process: "Shell", ref: ServerRef, other: "Shell | None") -> None:
-    """Link *process* and *other*, which *ref* leads to; if there is no such, it hears so at once.
-
-    Raises:
-        WrongTaskError: if *process* has ended.
-    """
-    if process.exit_reason is not None:
-        raise WrongTaskError(f"process {process.label} has ended: it can link to nothing")
+    """Link *process* and *other*, which *ref* leads to; if there is no such, it hears so at once."""
     if other is process:
         return
     if other is None or other.exit_reason is not None:
