@@ -27,8 +27,10 @@ from ._child_spec import (
     start_of,
 )
 from ._children import ChildCounts, ChildInfo, ChildStatus
+from ._dynamic_supervisor import DynamicSupervisor, DynamicSupervisorRef
 from ._gen_server import GenServer
 from ._mailbox import Mailbox, Timer
+from ._partition_supervisor import PartitionSupervisor, PartitionSupervisorRef
 from ._ref import ServerRef, ServerStatistics, process_of
 from ._results import (
     Down,
@@ -66,6 +68,8 @@ __all__ = [
     "ChildStatus",
     "Crashed",
     "Down",
+    "DynamicSupervisor",
+    "DynamicSupervisorRef",
     "Exit",
     "ExitReason",
     "Exited",
@@ -75,6 +79,8 @@ __all__ = [
     "Mailbox",
     "Monitor",
     "NoReply",
+    "PartitionSupervisor",
+    "PartitionSupervisorRef",
     "Pending",
     "Reply",
     "Request",

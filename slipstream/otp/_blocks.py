@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import Any, Literal, TypeVar, Unpack, cast
+from typing import Any, Literal, TypeVar, Unpack, cast, overload
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -14,14 +14,16 @@ from slipstream.reasons import SHUTDOWN, Crashed
 from ._calls import gone_error
 from ._child_spec import ChildKeywords, ChildLike, ChildSpec, HasChildSpec, Start
 from ._children import AutoShutdown, Strategy, check_supervisor_keys
+from ._dynamic_supervisor import DynamicSupervisor, DynamicSupervisorRef
 from ._exits import leaves, normalise
 from ._launch import launch, make_process
+from ._overseer import Overseer
 from ._process import Process
 from ._ref import ServerRef
 from ._results import Exit, StopCause
 from ._shell import Phase, Shell
 from ._supervisor import Supervisor, SupervisorRef, check_list
-from ._supervisor_process import SupervisorProcess
+from ._supervisor_base import SupervisorBase
 from ._timers import Timers
 from ._tree import Tree, open_trees
 from ._waits import Host, blocked_on, check_task, enclosing, wait_for
@@ -57,7 +59,7 @@ class _Block:
 def _failure(process: Shell) -> BaseException | None:
     """Give what the block raises for a root that has ended by itself."""
     reason = process.last_reason()
-    if isinstance(process, SupervisorProcess):
+    if isinstance(process, Overseer):
         if process.gave_up is not None:
             return process.gave_up
         if isinstance(reason, Crashed):
@@ -218,6 +220,14 @@ def open_server(
     return _Opening[ServerRef](spec)
 
 
+@overload
+def open_supervisor(
+    children: type[DynamicSupervisor],
+    *,
+    name: str | None = None,
+    shutdown: float | Literal["brutal_kill"] | None = 30.0,
+) -> AbstractAsyncContextManager[DynamicSupervisorRef]: ...
+@overload
 def open_supervisor(
     children: Iterable[ChildLike] | type[Supervisor] | ChildSpec = (),
     *,
@@ -227,7 +237,17 @@ def open_supervisor(
     auto_shutdown: AutoShutdown = "never",
     name: str | None = None,
     shutdown: float | Literal["brutal_kill"] | None = 30.0,
-) -> AbstractAsyncContextManager[SupervisorRef]:
+) -> AbstractAsyncContextManager[SupervisorRef]: ...
+def open_supervisor(
+    children: Iterable[ChildLike] | type[Supervisor | DynamicSupervisor] | ChildSpec = (),
+    *,
+    strategy: Strategy = "one_for_one",
+    max_restarts: int = 3,
+    max_seconds: float = 5.0,
+    auto_shutdown: AutoShutdown = "never",
+    name: str | None = None,
+    shutdown: float | Literal["brutal_kill"] | None = 30.0,
+) -> AbstractAsyncContextManager[Any]:
     """Open a supervisor, and with it a tree of processes, that lives as long as the block.
 
     The children are started in order before the block begins. Leaving the block stops them, last
@@ -237,7 +257,8 @@ def open_supervisor(
 
     Args:
         children: specifications, pairs of a class and its argument, or classes; or a class of
-            supervisors, or the specification of one, which then has these options itself.
+            supervisors, dynamic or not, or the specification of one, which then has these options
+            itself; the reference is of the kind that belongs to it.
         strategy: ``"one_for_one"``, ``"one_for_all"`` or ``"rest_for_one"``.
         max_restarts: how many restarts are allowed within *max_seconds*.
         max_seconds: the length of that time.
@@ -261,8 +282,8 @@ def open_supervisor(
         where="of open_supervisor",
     )
     root: Any = children
-    if isinstance(root, ChildSpec) or (isinstance(root, type) and issubclass(root, Supervisor)):
-        spec = ChildSpec.of(root, shutdown=shutdown)
+    if isinstance(root, ChildSpec) or (isinstance(root, type) and issubclass(root, SupervisorBase)):
+        spec = ChildSpec.of(cast("ChildLike", root), shutdown=shutdown)
         if name is not None:
             spec = ChildSpec.of(spec, name=name)
     else:
@@ -273,4 +294,4 @@ def open_supervisor(
             name=name,
             shutdown=shutdown,
         )
-    return _Opening[SupervisorRef](spec)
+    return _Opening[Any](spec)

@@ -1,5 +1,6 @@
 """Child specifications: what a supervisor has to know to start, restart and stop a child."""
 
+import copy
 import difflib
 import math
 from collections.abc import Awaitable, Callable, Hashable, Mapping
@@ -292,6 +293,12 @@ class ChildSpec:
     def label(self) -> str:
         """What reports call the child."""
         return self.name if self.name is not None else label_of(self.id)
+
+    def starting(self, start: Starter) -> "ChildSpec":
+        """Give the same with another *start*."""
+        spec = copy.copy(self)  # all else has been checked
+        object.__setattr__(spec, "start", start)
+        return spec
 
     @staticmethod
     def of(child: "ChildLike", **overrides: Unpack[ChildKeywords]) -> "ChildSpec":

@@ -173,6 +173,11 @@ class Child:
         self.dropped = 0
 
     @property
+    def id(self) -> Any:
+        """What its supervisor's calls name it by."""
+        return self.spec.id
+
+    @property
     def label(self) -> str:
         """What reports call it."""
         return self.spec.label
@@ -222,7 +227,7 @@ class Child:
         """Describe it."""
         spec, status = self.spec, self.status
         alive = status in {ChildStatus.RUNNING, ChildStatus.STOPPING}
-        return ChildInfo(spec.id, self.ref if alive else None, status, spec.type, spec.restart)
+        return ChildInfo(self.id, self.ref if alive else None, status, spec.type, spec.restart)
 
     def settle(self) -> None:
         """Forget a restart that was due: it has been done, or will not be."""

@@ -7,8 +7,9 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from slipstream.errors import ChildNotFoundError, StartError
-from slipstream.reasons import SHUTDOWN
+from slipstream.reasons import SHUTDOWN, ExitReason
 
+from ._child_spec import ChildSpec, Start
 from ._children import Child, ChildCounts, is_stop_fine
 from ._launch import launch, make_process
 from ._process import Process
@@ -68,7 +69,7 @@ class Keeper(Process):
         child.started_at = None
         child.process = None
         nursery = self.open_nursery()
-        process = make_process(child.spec, tree=self.tree, parent=self, address=child)
+        process = make_process(self.spec_for(child), tree=self.tree, parent=self, address=child)
         child.process = process
         self._by_process[process] = child
         try:
@@ -78,28 +79,48 @@ class Keeper(Process):
             raise
         if process.ignored:
             child.process = None
-        else:
-            child_event("start", self.label, child.spec.id)
+            return
+        child_event("start", self.label, child.spec.id)
+        if child.spec.restart == "temporary":
+            # It will never be started again: nobody needs its arguments.
+            child.spec = process.spec = child.spec.starting(Start(process.server.__class__))
+
+    def spec_for(self, child: Child) -> ChildSpec:
+        """Give what an incarnation of *child* is made from."""
+        return child.spec
 
     async def _stop(self, child: Child, cause: StopCause) -> None:
         """Stop *child* in the time that it has, and wait without a limit until it has ended."""
         process = child.process
-        if process is None:
-            return
-        alive = process.live() is not None
-        if alive:
-            child.being_stopped = True
-            process.shut_down(SHUTDOWN, cause)
-            await self.wait_done(process)
-            child.being_stopped = False
+        if process is not None:
+            asked = self._ask_to_stop(child, process, cause)
+            if asked:
+                await self.wait_done(process)
+            self._note_stop(child, process, asked=asked)
+
+    def _ask_to_stop(self, child: Child, process: Shell, cause: StopCause) -> bool:
+        """Ask *process* of *child* to stop; tell whether it lives."""
+        if process.live() is None:
+            return False
+        child.being_stopped = True
+        process.shut_down(SHUTDOWN, cause)
+        return True
+
+    def _note_stop(self, child: Child, process: Shell, *, asked: bool) -> None:
+        """Take note that *process* of *child* has ended, having been *asked* to or by itself."""
+        child.being_stopped = False
         child.process = None
         reason = process.last_reason()
         child_event("stop", self.label, child.spec.id, reason)
-        fine = is_stop_fine(child.spec, reason) or not process.is_loud(reason)
-        if alive and process.was_started and not fine:
+        fine = self.is_stop_fine(child, reason) or not process.is_loud(reason)
+        if asked and process.was_started and not fine:
             self._report(
                 "shutdown_error", child, reason, f"child {child.label} stopped badly: {reason}"
             )
+
+    def is_stop_fine(self, child: Child, reason: ExitReason) -> bool:
+        """Tell whether *reason* is what *child* may end with that has been stopped."""
+        return is_stop_fine(child.spec, reason)
 
     def _forget(self, child: Child) -> None:
         child.settle()

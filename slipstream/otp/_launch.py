@@ -68,7 +68,7 @@ def start_error(process: Process) -> StartError:
 
 
 PROCESS_CLASSES: dict[str, type[Process]] = {}
-"""What runs a child of each type; filled in by the modules that define them."""
+"""What runs a child, by its type or by its class; filled in by the modules that define them."""
 
 
 def make_process(
@@ -88,7 +88,7 @@ def make_process(
                 break
         else:
             raise StartError(
-                f"{spec.start.cls!r} cannot be a process: it is no GenServer and no Supervisor",
+                f"{spec.start.cls!r} cannot be a process: it is no GenServer and no supervisor",
                 reason=NORMAL,
             )
     return chosen(spec, tree=tree, parent=parent, address=address)

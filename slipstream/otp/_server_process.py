@@ -93,6 +93,7 @@ class ServerProcess(Process):
             return NORMAL
         server = self.server
         result = await call_user(server.init, *fit_arguments(server.init, start.args))
+        del start  # its arguments are for init alone
         if isinstance(result, Ignore):
             self.ignored = True
             return NORMAL

@@ -1,41 +1,22 @@
 """Supervisor: the class that applications subclass, and the reference to one."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Final, Unpack, cast
+from typing import Any, ClassVar, Unpack, cast
 
-from slipstream.errors import ChildSpecError, SupervisorGaveUpError
-from slipstream.reasons import NOPROC
+from slipstream.errors import ChildSpecError
 
-from ._calls import gone_error
-from ._child_spec import (
-    CHILD_CHECKS,
-    ChildDefaults,
-    ChildKeywords,
-    ChildLike,
-    ChildSpec,
-    Start,
-    check_keys,
-)
-from ._children import (
-    SUPERVISOR_CHECKS,
-    ChildCounts,
-    ChildInfo,
-    SupervisorKeywords,
-    check_children,
-    flags_of,
-)
+from ._child_spec import ChildKeywords, ChildLike, ChildSpec
+from ._children import SupervisorKeywords, check_children, flags_of
 from ._launch import PROCESS_CLASSES
-from ._ref import ServerRef, ask
+from ._ref import ServerRef
 from ._results import Ignore
-from ._shell import Phase
-from ._signatures import check_callbacks
-from ._supervisor_process import Method, Operation, SupervisorProcess
-from ._waits import check_task
+from ._supervisor_base import SupervisorBase, SupervisorBaseRef
+from ._supervisor_process import SupervisorProcess
 
 __all__ = ["Supervisor", "SupervisorRef"]
 
 
-class SupervisorRef(ServerRef):
+class SupervisorRef(SupervisorBaseRef):
     """The address of a supervisor."""
 
     __slots__ = ()
@@ -101,22 +82,6 @@ class SupervisorRef(ServerRef):
         """
         await self._request(SupervisorProcess.delete_child, id)
 
-    def which_children(self) -> list[ChildInfo]:
-        """List the children, in the order of their start.
-
-        Raises:
-            ServerGoneError: if the supervisor is gone.
-        """
-        return [child.info() for child in self._supervisor().kids.values()]
-
-    def count_children(self) -> ChildCounts:
-        """Count the children.
-
-        Raises:
-            ServerGoneError: if the supervisor is gone.
-        """
-        return self._supervisor().count()
-
     def child(self, id: object) -> ServerRef:  # noqa: A002 - OTP's word
         """Give the address of a child, whether it runs or not.
 
@@ -135,48 +100,12 @@ class SupervisorRef(ServerRef):
         """
         return self._supervisor().find(id).spec
 
-    def whereis(self, name: str) -> ServerRef | None:
-        """Give the process that has *name* in the supervisor's tree, or ``None``."""
-        process = self._live_here()
-        holder = None if process is None else process.tree.names.get(name)
-        return None if holder is None else cast("ServerRef", holder.make_ref())
-
-    @property
-    def gave_up(self) -> SupervisorGaveUpError | None:
-        """Why the supervisor gave up, if it did, of a reference to one incarnation."""
-        target: object = self._target
-        process = target if isinstance(target, SupervisorProcess) else self._target.live()
-        return process.gave_up if isinstance(process, SupervisorProcess) else None
-
-    def _supervisor(self) -> SupervisorProcess:
-        process = self._live_here()
-        if not isinstance(process, SupervisorProcess):
-            raise gone_error(self, NOPROC)
-        return process
-
-    async def _request(self, method: Method, argument: Any) -> Any:
-        check_task()
-        process = self._live_here()
-        refusal = None
-        if (
-            not isinstance(process, SupervisorProcess)
-            or process.stopping
-            or process.phase is Phase.ENDING
-        ):
-            refusal = gone_error(self, NOPROC)
-        request = Operation(method, argument)
-        caller = await ask(self, process, refusal, request, what="request")
-        return caller.result(self)
-
-
-ASYNC_CALLBACKS: Final[Mapping[str, str]] = {"init": "*"}
-
 
 class SupervisorClassKeywords(ChildKeywords, SupervisorKeywords, total=False):
     """What a supervisor's class may say of itself."""
 
 
-class Supervisor(ChildDefaults, type="supervisor"):
+class Supervisor(SupervisorBase):
     """A process that starts, watches, restarts and stops children.
 
     ``Supervisor.child_spec(children, strategy=...)`` nests one without a class of its own.
@@ -187,19 +116,12 @@ class Supervisor(ChildDefaults, type="supervisor"):
                 return [(Store, config.path), Server]
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_slipstream_process")
-
-    _slipstream_process: SupervisorProcess
-    _options: ClassVar[Mapping[str, Any]] = {}
+    __slots__ = ()
 
     ref_class: ClassVar[type[ServerRef]] = SupervisorRef
 
     def __init_subclass__(cls, **keywords: Unpack[SupervisorClassKeywords]) -> None:
-        mine, rest = _divide(keywords, where=f"of class {cls.__qualname__}")
-        super().__init_subclass__(**cast("ChildKeywords", rest))
-        if mine:
-            cls._options = {**cls._options, **mine}
-        check_callbacks(cls, async_callbacks=ASYNC_CALLBACKS)
+        super().__init_subclass__(**keywords)
 
     @classmethod
     def child_spec(cls, *args: Any, **overrides: Unpack[SupervisorClassKeywords]) -> ChildSpec:
@@ -210,23 +132,18 @@ class Supervisor(ChildDefaults, type="supervisor"):
         Raises:
             ChildSpecError: for an unknown key or a wrong value, those of the children included.
         """
-        options, rest = _divide(overrides, where=f"of {cls.__qualname__}.child_spec")
+        options, rest = cls._divide(overrides, where=f"of {cls.__qualname__}.child_spec")
         if cls is Supervisor:
             if len(args) > 1:
                 raise ChildSpecError(
                     f"Supervisor.child_spec takes a list of children, not {args!r}"
                 )
             args = (check_list(args[0] if args else [], {**cls._options, **options}),)
-        keywords: dict[str, Any] = {"id": cls, **cls._keywords_of(), **rest}
-        return ChildSpec(start=Start(cls, args, options), **keywords)
+        return cls._make_spec(args, options, rest)
 
     async def init(self, *args: Any, **_: Any) -> Iterable[ChildLike] | Ignore:
         """Give the children, in the order of their start, or ``Ignore()``."""
         return cast("Iterable[ChildLike]", args[0]) if args and args[0] is not None else []
-
-    def options(self) -> Mapping[str, Any]:
-        """Give the options that the class keywords say."""
-        return self._options
 
 
 def check_list(children: object, options: Mapping[str, Any]) -> list[ChildSpec]:
@@ -240,13 +157,6 @@ def check_list(children: object, options: Mapping[str, Any]) -> list[ChildSpec]:
     specs = [ChildSpec.of(child) for child in cast("Iterable[ChildLike]", children)]
     check_children(specs, flags_of(options))
     return specs
-
-
-def _divide(keywords: Mapping[str, Any], *, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Check *keywords*, and divide them into a supervisor's own and those that any child has."""
-    checked = check_keys(keywords, {**SUPERVISOR_CHECKS, **CHILD_CHECKS}, where=where)
-    mine = {key: value for key, value in checked.items() if key in SUPERVISOR_CHECKS}
-    return mine, {key: value for key, value in checked.items() if key not in SUPERVISOR_CHECKS}
 
 
 SupervisorProcess.serves = Supervisor

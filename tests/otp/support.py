@@ -4,7 +4,8 @@ import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, ParamSpec, TypeAlias
+from contextlib import AbstractAsyncContextManager
+from typing import Any, ParamSpec, TypeAlias, cast
 
 import attrs
 import pytest
@@ -15,12 +16,15 @@ from slipstream.otp import (
     Caller,
     ChildSpec,
     Down,
+    DynamicSupervisor,
+    DynamicSupervisorRef,
     GenServer,
     NoReply,
     Reply,
     ServerRef,
     Stop,
     SupervisorRef,
+    open_supervisor,
 )
 from slipstream.reasons import ExitReason
 
@@ -37,6 +41,7 @@ __all__ = [
     "live_tasks",
     "no_answer",
     "odd",
+    "open_dynamic",
     "ping",
     "pinned",
     "puppet",
@@ -44,6 +49,7 @@ __all__ = [
     "run_virtually",
     "settle",
     "sleep_then",
+    "start",
     "started",
     "stopped",
     "virtual",
@@ -287,6 +293,21 @@ def records(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> l
     return [record for record in caplog.records if record.levelno >= level]
 
 
-def which(supervisor: SupervisorRef) -> list[tuple[Any, str]]:
+def open_dynamic(**keywords: Any) -> AbstractAsyncContextManager[DynamicSupervisorRef]:
+    """Open a dynamic supervisor with options of its own."""
+    opened: Any = open_supervisor(DynamicSupervisor.child_spec(**keywords))
+    return cast("AbstractAsyncContextManager[DynamicSupervisorRef]", opened)
+
+
+async def start(
+    supervisor: SupervisorRef | DynamicSupervisorRef, child: Any = Puppet, **keywords: Any
+) -> ServerRef:
+    """Start *child*, which does not ignore."""
+    ref = await supervisor.start_child(ChildSpec.of(child, **keywords))
+    assert ref
+    return ref
+
+
+def which(supervisor: SupervisorRef | DynamicSupervisorRef) -> list[tuple[Any, str]]:
     """Tell the children of *supervisor*, in order, and how they are."""
     return [(info.id, info.status.value) for info in supervisor.which_children()]

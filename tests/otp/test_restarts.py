@@ -104,7 +104,7 @@ async def test_a_temporary_sibling_stopped_by_a_group_restart_is_dropped(strateg
     """SUP-045: for good; the supervisor lives."""
     diary = Diary()
     children = [puppet("a", diary), puppet("t", diary, restart="temporary")]
-    async with open_supervisor(children, strategy=strategy) as supervisor:  # type: ignore[arg-type]  # one of two
+    async with open_supervisor(children, strategy=strategy) as supervisor:  # type: ignore[call-overload]  # one of two
         supervisor.child("a").cast(crash())
         await settle()
         assert [info.id for info in supervisor.which_children()] == ["a"]
