@@ -33,6 +33,7 @@ from .otp import (
     ChildSpec as ChildSpec,
     Down as Down,
     Exit as Exit,
+    Exited as Exited,
     GenServer as GenServer,
     Ignore as Ignore,
     NoReply as NoReply,

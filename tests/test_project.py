@@ -1,5 +1,6 @@
 """What holds for the project as a whole, and no tool checks."""
 
+import ast
 import importlib
 import inspect
 import pkgutil
@@ -167,3 +168,66 @@ def test_an_application_needs_no_extra() -> None:
         check=True,
     )
     assert done.stdout.split() == []
+
+
+def test_both_type_checkers_read_what_types_are_expected() -> None:
+    """They, and not this run, fail where the types of processes are not what users rely on."""
+    expected = "tests/otp/expected_types.py"
+    assert (ROOT / expected).is_file()
+    tools = PROJECT["tool"]
+    assert tools["mypy"]["strict"]
+    assert "tests" in tools["mypy"]["files"]
+    assert not [o for o in tools["mypy"]["overrides"] if "tests.otp" in str(o["module"])]
+    assert tools["pyright"]["typeCheckingMode"] == "strict"
+    assert expected in tools["pyright"]["include"]
+    text = (ROOT / expected).read_text("utf-8")
+    # mypy, being strict, reports an ignore that is not needed; pyright does so where it is told to.
+    assert "# pyright: reportUnnecessaryTypeIgnoreComment=true" in text
+    assert text.count("assert_type(") > 30
+    assert text.count("ignore[") > 20
+    gate = ROOT / ".ci/run"
+    if gate.exists():  # it stays behind where the tests run from a wheel
+        assert {'run "$bin/mypy"', 'run "$bin/pyright" --pythonpath "$bin/python"'} <= set(
+            gate.read_text("utf-8").splitlines()
+        )
+
+
+SCOPES = re.compile(r"\b(CancelScope|move_on_\w+|fail_(after|at)|open_nursery)\b")
+MANAGERS = re.compile(r"\b(async)?contextmanager\b")
+
+
+def yields_in_scopes(source: str) -> list[str]:
+    """Name the generators that yield inside a cancel scope or nursery, and are no context manager.
+
+    Whoever iterates such a one may be cancelled by a scope that was never its own, or leave it open.
+    """
+    found: list[str] = []
+
+    def visit(node: ast.AST, function: str, scoped: bool) -> None:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            managed = any(MANAGERS.search(ast.unparse(d)) for d in node.decorator_list)
+            function, scoped = ("" if managed else node.name), False
+        elif isinstance(node, ast.Lambda):
+            function, scoped = "", False
+        elif isinstance(node, ast.With | ast.AsyncWith):
+            scoped = scoped or any(
+                SCOPES.search(ast.unparse(item.context_expr)) for item in node.items
+            )
+        elif isinstance(node, ast.Yield | ast.YieldFrom) and function and scoped:
+            found.append(function)
+        for child in ast.iter_child_nodes(node):
+            visit(child, function, scoped)
+
+    visit(ast.parse(source), "", False)
+    return found
+
+
+def test_no_scope_is_held_over_a_yield() -> None:
+    """TRI-096: but for context managers, which trio lets do so; the library, tests and guides."""
+    bad = "async def ticks():\n with trio.{}:\n  {}\n  yield 1\n"
+    for scope in ("CancelScope()", "fail_after(1)", "open_nursery() as n"):
+        assert yields_in_scopes(bad.format(scope, "pass")) == ["ticks"]
+        assert yields_in_scopes("@asynccontextmanager\n" + bad.format(scope, "pass")) == []
+        assert yields_in_scopes(bad.format(scope, "def f(): pass")) == ["ticks"]
+    for path in python_files(PACKAGE, ROOT / "tests", ROOT / "guides"):
+        assert yields_in_scopes(path.read_text("utf-8")) == [], path

@@ -53,7 +53,7 @@ class Health:
 
 def health_of(server: "ClientServer") -> Health:
     """Take a snapshot of how the link of *server* is doing."""
-    link, now = server.link, trio.current_time()
+    link, now = server.uplink, trio.current_time()
     is_open = link.phase is Phase.OPEN
     waiting = link.phase is Phase.WAITING and not link.undecided
     return Health(

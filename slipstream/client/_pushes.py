@@ -73,7 +73,7 @@ class Pushes:
         Waits for room in the outbox only; a checkpoint in any case. Safe to cancel.
         """
         _check(topic, event, when_unjoined)
-        link = self._host.link
+        link = self._host.uplink
         while True:
             known = self._topics.get(topic)
             if known is None:
@@ -111,7 +111,7 @@ class Pushes:
         when_unjoined: WhenUnjoined,
         waiter: Waiter | None,
     ) -> str:
-        link = self._host.link
+        link = self._host.uplink
         serializer = (link.config.serializer if link.config else None) or V2Serializer()
         serializer.encode(Message(None, None, topic, event, payload))
         if when_unjoined == "raise":
@@ -141,7 +141,7 @@ class Pushes:
 
     async def _wait_room_in_queue(self, topic: str) -> bool:
         """Make or wait for room; tell whether there was a wait."""
-        config = self._host.link.config
+        config = self._host.uplink.config
         while config is not None and len(self._queue) >= config.unjoined_limit:
             match config.unjoined_overflow:
                 case "error":
@@ -159,7 +159,7 @@ class Pushes:
 
     def joined(self, topic: str) -> None:
         """Send what waited for *topic*, in order."""
-        link = self._host.link
+        link = self._host.uplink
         for ref, queued in list(self._queue.items()):
             if queued.topic != topic or link.connection is None:
                 continue
@@ -188,7 +188,7 @@ class Pushes:
         """Take back a push that still waits for its topic, or drop the outcome of one that went out."""
         if ref in self._queue:
             self._take(ref)
-        self._host.link.inbox.abandon(ref)
+        self._host.uplink.inbox.abandon(ref)
 
     def _expired(self, ref: str) -> None:
         queued = self._take(ref)
@@ -202,15 +202,15 @@ class Pushes:
         return queued
 
     def _failure(self) -> PushFailure:
-        if self._host.link.phase is Phase.OPEN:
+        if self._host.uplink.phase is Phase.OPEN:
             return TopicGone()
         return ConnectionLost(written=False)
 
     def _error(self, topic: str) -> LinkError:
-        if self._host.link.phase is Phase.OPEN:
+        if self._host.uplink.phase is Phase.OPEN:
             known = self._topics.get(topic)
             return TopicClosedError(topic, known.reason if known is not None else None)
-        ended = self._host.link.last_end
+        ended = self._host.uplink.last_end
         return DisconnectedError(ended.reason if ended is not None else None)
 
     def _fail(self, ref: str, topic: str, waiter: Waiter | None, reason: PushFailure) -> None:

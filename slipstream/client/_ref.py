@@ -69,9 +69,9 @@ class ClientRef(ServerRef):
             server = living._server()
             if server is None:
                 raise ServerGoneError(self, NOPROC)
-            if server.link.phase is Phase.OPEN:
+            if server.uplink.phase is Phase.OPEN:
                 return
-            changed = server.link.changed
+            changed = server.uplink.changed
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_set_when_ended, living, changed)
                 in_time = await wait_event(changed, deadline=deadline)

@@ -51,7 +51,7 @@ async def open_socket(
                 await server.socket.await_connect()
                 break
             except (ConnectError, DisconnectedError):
-                if not server.link.wanted or server.link.fatal is not None:
+                if not server.uplink.wanted or server.uplink.fatal is not None:
                     raise
         yield server.socket
 
@@ -98,7 +98,7 @@ class ScriptServer(ClientServer):
         return await super().init(_Script, settings)
 
     def _prepare(self) -> None:
-        self.link.inbox.on_events = self._follow
+        self.uplink.inbox.on_events = self._follow
 
     def check_owner(self, what: str) -> None:
         """Refuse an await from any other task than the one that opened the socket."""
@@ -128,20 +128,20 @@ class ScriptServer(ClientServer):
                     if self.is_current(event):
                         kept.append(event)
                     else:
-                        self.link.counters["stale"] += 1
+                        self.uplink.counters["stale"] += 1
                 case TopicJoined() | TopicJoinFailed() | TopicClosed() | TopicLeft():
                     self.follow_topic(event)
                 case ConnectionOpened():
                     self.follow_opened(event)
                 case ConnectionEnded():
                     self.follow_ended(event)
-                    self.link.decide()
+                    self.uplink.decide()
                 case _:
                     # Outcomes of pushes; one that nobody ever awaits must not stay for ever.
                     kept.append(event)
                     if len(self._mailed) > self._kept_limit:
                         for oldest in self._mailed.remove(_is_outcome, limit=1):
-                            self.link.inbox.taken(oldest)
+                            self.uplink.inbox.taken(oldest)
         return kept
 
 

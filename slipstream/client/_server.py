@@ -99,7 +99,7 @@ class ClientServer(GenServer, restart="permanent"):
         self._thread = threading.get_ident()
         self.applied_end = 0
         self.applied_open = 0
-        self.link = Link(Inbox(self._mail()))
+        self.uplink = Link(Inbox(self._mail()))
         self.topics = Topics(self)
         self.pushes = Pushes(self, self.topics)
         self.socket = Socket(self)
@@ -112,7 +112,7 @@ class ClientServer(GenServer, restart="permanent"):
 
     def connect(self, config: Config) -> None:
         """Want a connection with *config*; the connection supervisor starts with the first."""
-        self.link.connect(config)
+        self.uplink.connect(config)
         if self._supervisor_monitor is None:
             self._supervisor_monitor = False
             self.start_soon(self._start_connections, config)
@@ -121,7 +121,7 @@ class ClientServer(GenServer, restart="permanent"):
         # A client that is stopped before this ever ran is cancelled here, and starts nothing.
         await trio.lowlevel.checkpoint()
         spec = Connection.child_spec(
-            self.link,
+            self.uplink,
             id="connection",
             restart="permanent",
             # The close handshake, a second for the end of TCP, and some for the process itself.
@@ -166,10 +166,10 @@ class ClientServer(GenServer, restart="permanent"):
     async def handle_info(self, item: Any, /) -> Any:
         """Follow an event of the link, or hand any other message to the client."""
         if type(item) is Message:
-            self.link.inbox.taken(item)
+            self.uplink.inbox.taken(item)
             return await self._message(item)
         if isinstance(item, _INBOUND):
-            self.link.inbox.taken(item)
+            self.uplink.inbox.taken(item)
         match item:
             case TopicJoined() | TopicJoinFailed() | TopicClosed() | TopicLeft():
                 result = await self._topic_event(item)
@@ -184,7 +184,7 @@ class ClientServer(GenServer, restart="permanent"):
             case ConnectionEnded():
                 self.follow_ended(item)
                 result = await self._call("handle_disconnect", item.reason, self.socket)
-                self.link.decide()
+                self.uplink.decide()
             case Nudge() | WaitsOverflowed():
                 return None
             case Down(monitor=monitor, reason=reason) if monitor is self._supervisor_monitor:
@@ -197,8 +197,8 @@ class ClientServer(GenServer, restart="permanent"):
         """Let the client clean up; the connection is closed after it, whatever it does."""
         crashed = isinstance(reason, Crashed)
         cause = self.stop_cause or "asked"
-        self.link.close_code = (
-            1011 if crashed and self.link.fatal is None else _CODE_BY_CAUSE[cause]
+        self.uplink.close_code = (
+            1011 if crashed and self.uplink.fatal is None else _CODE_BY_CAUSE[cause]
         )
         await self._call("terminate", reason, self.socket)
 
@@ -220,7 +220,7 @@ class ClientServer(GenServer, restart="permanent"):
 
     def post(self, *events: Any) -> None:
         """Let the client handle *events* as if the network had brought them."""
-        self.link.inbox.deliver(list(events), 0)
+        self.uplink.inbox.deliver(list(events), 0)
 
     def topic_ended(self, topic: str, reason: TopicCloseReason | None) -> None:
         """Fail what waits for *topic*."""
@@ -262,7 +262,7 @@ class ClientServer(GenServer, restart="permanent"):
         if not found:
             return None
         if isinstance(found[0], _INBOUND):
-            self.link.inbox.taken(found[0])
+            self.uplink.inbox.taken(found[0])
         return found[0]
 
     async def next_item(
@@ -279,7 +279,7 @@ class ClientServer(GenServer, restart="permanent"):
         *check* is asked at each change what ends the wait. Always a checkpoint. Safe to cancel.
         """
         check_seconds("timeout", timeout)
-        inbox = self.link.inbox
+        inbox = self.uplink.inbox
         deadline = math.inf if timeout is None else trio.current_time() + timeout
         inbox.start_awaiting()
         try:
@@ -323,7 +323,7 @@ class ClientServer(GenServer, restart="permanent"):
 
     def catch_up(self) -> None:
         """Follow the end of the last connection, though it still lies in the mailbox."""
-        ended = self.link.last_end
+        ended = self.uplink.last_end
         if ended is not None:
             self.follow_ended(ended)
 
@@ -331,7 +331,7 @@ class ClientServer(GenServer, restart="permanent"):
         """Follow an event of a topic; tell whether it was news."""
         news = self.topics.apply(event)
         if not news:
-            self.link.counters["stale"] += 1
+            self.uplink.counters["stale"] += 1
         elif isinstance(event, TopicJoined):
             self.pushes.joined(event.topic)
         return news
@@ -349,7 +349,7 @@ class ClientServer(GenServer, restart="permanent"):
 
     def has_ended(self, topic: Topic) -> bool:
         """Tell whether no message of *topic* can come any more, as the wire stands."""
-        connection = self.link.connection
+        connection = self.uplink.connection
         if topic.status in {TopicStatus.CLOSED, TopicStatus.WAITING}:
             return True
         return (
@@ -360,13 +360,13 @@ class ClientServer(GenServer, restart="permanent"):
 
     def topic_of_push(self, ref: str) -> str | None:
         """Give the topic that the push *ref* went to, where the wire still knows it."""
-        connection = self.link.connection
+        connection = self.uplink.connection
         return connection.topic_of_push(ref) if connection is not None else None
 
     @property
     def push_timeout(self) -> float:
         """How long a request waits for its reply, where nothing else is said."""
-        return self.link.config.push_timeout if self.link.config is not None else 10.0
+        return self.uplink.config.push_timeout if self.uplink.config is not None else 10.0
 
     def health(self) -> Health:
         """Take a snapshot of how the link is doing."""
@@ -375,7 +375,7 @@ class ClientServer(GenServer, restart="permanent"):
     @property
     def shows_payloads(self) -> bool:
         """Whether payloads may stand in log lines and reports."""
-        return self.link.config is not None and self.link.config.log_payloads
+        return self.uplink.config is not None and self.uplink.config.log_payloads
 
     def format_status(self, status: Status, /) -> Status:
         """Show no payload in reports unless that is wanted."""
@@ -399,7 +399,7 @@ class ClientServer(GenServer, restart="permanent"):
 
     async def _message(self, message: Message) -> Any:
         if not self.is_current(message):
-            self.link.counters["stale"] += 1
+            self.uplink.counters["stale"] += 1
             return None
         client = self.client
         route = client.routes.find(message.topic, message.event) if client.routes else None
@@ -486,8 +486,8 @@ class ClientServer(GenServer, restart="permanent"):
         return story or SupervisorGaveUpError("the connection supervisor ended", reason=reason)
 
     def _or_fatal(self, result: Any) -> Any:
-        if self.link.fatal is not None and not isinstance(result, Stop):
-            return Stop(Crashed(self.link.error_of_end()))
+        if self.uplink.fatal is not None and not isinstance(result, Stop):
+            return Stop(Crashed(self.uplink.error_of_end()))
         return result
 
     def _execute(self, event: str, **metadata: Any) -> None:

@@ -41,7 +41,7 @@ class Socket:
         self.assigns: dict[str, Any] = {}
 
     def __repr__(self) -> str:
-        link = self._server.link
+        link = self._server.uplink
         return f"<Socket {link.phase.value} {link.config!r}>"
 
     # Views
@@ -49,12 +49,12 @@ class Socket:
     @property
     def connected(self) -> bool:
         """Whether the connection is open."""
-        return self._server.link.phase is Phase.OPEN
+        return self._server.uplink.phase is Phase.OPEN
 
     @property
     def config(self) -> Config | None:
         """The configuration of the last ``connect``."""
-        return self._server.link.config
+        return self._server.uplink.config
 
     @property
     def topics(self) -> Mapping[str, str]:
@@ -83,7 +83,7 @@ class Socket:
         topic = self._server.topics.get(name)
         if topic is None:
             return None
-        lost = not self.connected or topic.generation != self._server.link.generation
+        lost = not self.connected or topic.generation != self._server.uplink.generation
         if topic.status is TopicStatus.JOINED and lost:
             return TopicStatus.WAITING  # the news has not been handled yet
         return topic.status
@@ -110,16 +110,16 @@ class Socket:
             ConfigError: if no configuration was ever given, or *after* is no duration.
         """
         server = self._live()
-        if server.link.config is None:
+        if server.uplink.config is None:
             raise ConfigError("there is no configuration to reconnect with: call socket.connect")
         awaiting.check_seconds("after", after)
         if after == math.inf:
             raise ConfigError("after is inf, which is never: call socket.disconnect instead")
-        server.link.reconnect(after)
+        server.uplink.reconnect(after)
 
     def disconnect(self) -> None:
         """Want no connection: close it with 1000, or give up the attempt. Topics stay wanted."""
-        self._live().link.disconnect()
+        self._live().uplink.disconnect()
 
     def join(self, topic: str, params: Any = None, *, rejoin: bool = True) -> None:
         """Want *topic* joined, now and after each reconnect (unless *rejoin* is false).

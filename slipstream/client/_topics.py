@@ -62,7 +62,7 @@ class Alarm(Protocol):
 class Host(Protocol):
     """What topics and pushes need of the client that they belong to."""
 
-    link: Link
+    uplink: Link
 
     def call_at(self, when: float, function: Callable[[], None], /) -> Alarm:
         """Call *function* at *when*, on trio's clock, unless the client has ended by then."""
@@ -183,7 +183,7 @@ class Topics:
             return
         topic.cancel_timer()
         self._host.topic_ended(name, None)
-        link = self._host.link
+        link = self._host.uplink
         on_wire = topic.join_ref is not None and topic.generation == link.generation
         if on_wire and link.connection is not None and self._leave_wire(topic):
             topic.status = TopicStatus.LEAVING
@@ -193,12 +193,12 @@ class Topics:
 
     def flush(self, name: str | None = None) -> None:
         """Send the joins that wait for a connection: of all topics, or of *name*."""
-        if self._host.link.phase is not Phase.OPEN:
+        if self._host.uplink.phase is not Phase.OPEN:
             return
         chosen = self if name is None else filter(None, [self.get(name)])
         for topic in chosen:
             unsent = topic.status is TopicStatus.REQUESTED and topic.join_ref is None
-            under_way = topic.fetching == self._host.link.generation or topic.timer is not None
+            under_way = topic.fetching == self._host.uplink.generation or topic.timer is not None
             if (unsent and not under_way) or (name is None and topic.status is TopicStatus.WAITING):
                 self._request(topic)
 
@@ -257,7 +257,7 @@ class Topics:
             raise ConfigError(f"topic is {name!r}; accepted is a name that is not empty")
         if name == "phoenix":
             raise ConfigError("topic is 'phoenix', which is the socket's own and cannot be joined")
-        config = self._host.link.config
+        config = self._host.uplink.config
         serializer = (config.serializer if config is not None else None) or V2Serializer()
         shown: Any = {} if callable(params) else params
         serializer.encode(Message(None, None, name, "phx_join", shown))
@@ -268,7 +268,7 @@ class Topics:
         topic.status = TopicStatus.REQUESTED
         topic.join_ref = None
         topic.confirmed = False
-        link = self._host.link
+        link = self._host.uplink
         if link.phase is not Phase.OPEN or link.connection is None:
             return
         rate = link.config.rejoin.max_joins_per_second if link.config is not None else None
@@ -284,13 +284,13 @@ class Topics:
     def _send(self, topic: Topic) -> None:
         topic.timer = None
         if callable(topic.params):
-            topic.fetching = self._host.link.generation
+            topic.fetching = self._host.uplink.generation
             self._host.start_soon(self._provide_and_send, topic, topic.params)
         else:
             self._send_with(topic, topic.params)
 
     async def _provide_and_send(self, topic: Topic, provider: Any) -> None:
-        config = self._host.link.config
+        config = self._host.uplink.config
         timeout = config.provider_timeout if config is not None else 10.0
         try:
             params = await provide(provider, timeout=timeout, what=f"params of {topic.name!r}")
@@ -310,12 +310,12 @@ class Topics:
     def _could_not_send(self, topic: Topic, provider: Any, error: BaseException) -> None:
         if self._still_wants(topic, provider):
             # A ref of its own, so that the failure belongs to this attempt and no later one.
-            topic.join_ref = next(self._host.link.refs)
-            topic.generation = self._host.link.generation
+            topic.join_ref = next(self._host.uplink.refs)
+            topic.generation = self._host.uplink.generation
             self._host.post(TopicJoinFailed(topic.name, JoinFailed(error), topic.join_ref))
 
     def _send_with(self, topic: Topic, params: Any) -> None:
-        link = self._host.link
+        link = self._host.uplink
         if link.connection is None or link.config is None:
             return
         try:
@@ -333,7 +333,7 @@ class Topics:
     def _tell_of_join(self, topic: Topic, what: str, **data: Any) -> None:
         event = f"slipstream.client.join.{what}"
         if telemetry.attached(event):
-            config = self._host.link.config
+            config = self._host.uplink.config
             if config is None or not config.log_payloads:
                 # Params often hold a token; what the server answers is its own affair.
                 data = {key: value for key, value in data.items() if key == "reason"}
@@ -342,7 +342,7 @@ class Topics:
             telemetry.execute(event, topic=topic.name, **data)
 
     def _leave_wire(self, topic: Topic) -> bool:
-        link = self._host.link
+        link = self._host.uplink
         if link.connection is None or link.config is None:
             return False
         if link.connection.state(topic.name) in {TopicState.CLOSED, TopicState.LEAVING}:
@@ -354,7 +354,7 @@ class Topics:
         return True
 
     def _count_as_stable(self, topic: Topic) -> None:
-        config = self._host.link.config
+        config = self._host.uplink.config
         if topic.status is TopicStatus.JOINED and config is not None:
             up = trio.current_time() - topic.joined_at
             if up >= config.rejoin.stable_after:
@@ -385,7 +385,7 @@ class Topics:
             )
 
     def _verdict(self, topic: Topic, reason: TopicCloseReason) -> Verdict:
-        config = self._host.link.config
+        config = self._host.uplink.config
         if not topic.rejoin or config is None:
             return Fatal("rejoin=False")
         return config.rejoin.verdict(topic.name, reason, topic.attempt)

@@ -114,7 +114,7 @@ async def await_connect(server: "ClientServer", timeout: float | None) -> None:
 
 
 async def _connected(server: "ClientServer", timeout: float | None) -> None:
-    link = server.link
+    link = server.uplink
     deadline = _deadline(timeout)
     link.decide()
     seen = link.last_end
@@ -136,8 +136,8 @@ async def await_disconnect(server: "ClientServer", timeout: float | None) -> Dis
     server.check_owner("await_disconnect")
 
     def check() -> LinkError | None:
-        quiet = server.link.connection is None and server.applied_end == server.link.generation
-        return server.link.error_of_end() if quiet else None
+        quiet = server.uplink.connection is None and server.applied_end == server.uplink.generation
+        return server.uplink.error_of_end() if quiet else None
 
     try:
         ended: ConnectionEnded = await server.next_item(
@@ -152,7 +152,7 @@ async def await_disconnect(server: "ClientServer", timeout: float | None) -> Dis
     server.take(
         lambda item: isinstance(item, ConnectionOpened) and item.generation <= ended.generation
     )
-    server.link.decide()
+    server.uplink.decide()
     return ended.reason
 
 
@@ -162,7 +162,7 @@ async def await_join(server: "ClientServer", name: str, timeout: float | None) -
     topic = _known(server, name)
     deadline = _deadline(timeout)
     failures = topic.failures
-    if server.link.phase is not Phase.OPEN and topic.status is not TopicStatus.CLOSED:
+    if server.uplink.phase is not Phase.OPEN and topic.status is not TopicStatus.CLOSED:
         await _connected(server, timeout)
     else:
         await trio.lowlevel.checkpoint()
@@ -230,7 +230,7 @@ async def await_reply(server: "ClientServer", ref: str, timeout: float | None) -
     topic = server.topic_of_push(ref)
     if topic is not None:
         waiter.topic = topic
-    inbox = server.link.inbox
+    inbox = server.uplink.inbox
     inbox.waiters[ref] = waiter
     inbox.start_awaiting()
     try:
@@ -259,7 +259,7 @@ async def request(
     seconds = server.push_timeout if timeout is None else timeout
     waiter = Waiter(topic, event, seconds)
     ref: str | None = None
-    inbox = server.link.inbox
+    inbox = server.uplink.inbox
     inbox.start_awaiting()
     try:
         ref = await server.pushes.push(
@@ -301,7 +301,7 @@ async def await_message(
         if isinstance(topic, str):
             known = server.topics.get(topic)
             ended = known is None or server.has_ended(known)
-            if ended and server.link.phase is Phase.OPEN:
+            if ended and server.uplink.phase is Phase.OPEN:
                 return TopicClosedError(topic, known.reason if known is not None else None)
         return _lost(server)
 
@@ -318,7 +318,7 @@ def _known(server: "ClientServer", name: str) -> Topic:
 
 
 def _lost(server: "ClientServer") -> LinkError | None:
-    return server.link.error_of_end() if server.link.phase is not Phase.OPEN else None
+    return server.uplink.error_of_end() if server.uplink.phase is not Phase.OPEN else None
 
 
 class Messages:

@@ -19,7 +19,15 @@ from . import sys
 from ._backoff import Backoff
 from ._blocks import open_server, open_supervisor
 from ._calls import Caller, Pending
-from ._child_spec import ChildDefaults, ChildKeywords, ChildSpec, Start, child_keywords, start_of
+from ._child_spec import (
+    ChildDefaults,
+    ChildKeywords,
+    ChildLike,
+    ChildSpec,
+    Start,
+    child_keywords,
+    start_of,
+)
 from ._children import ChildCounts, ChildInfo, ChildStatus
 from ._dynamic_supervisor import DynamicSupervisor, DynamicSupervisorRef
 from ._format_tree import format_tree
@@ -34,6 +42,7 @@ from ._reports import CrashReport, SlowReport, SupervisorReport
 from ._results import (
     Down,
     Exit,
+    Exited,
     FailedToStart,
     Ignore,
     NoReply,
@@ -63,6 +72,7 @@ __all__ = [
     "ChildDefaults",
     "ChildInfo",
     "ChildKeywords",
+    "ChildLike",
     "ChildSpec",
     "ChildStatus",
     "CrashReport",
@@ -73,6 +83,7 @@ __all__ = [
     "Entry",
     "Exit",
     "ExitReason",
+    "Exited",
     "FailedToStart",
     "GenServer",
     "Ignore",

@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import trio
 from trio.lowlevel import Task, enable_ki_protection
 
-from slipstream.errors import CallTimeoutError, ServerGoneError, WrongTaskError
+from slipstream.errors import (
+    CallingSelfError,
+    CallTimeoutError,
+    DeadlockError,
+    ServerGoneError,
+    WrongTaskError,
+)
 from slipstream.reasons import Crashed, ExitReason
 
 from ._reports import stack_of
 from ._results import check_duration
-from ._waits import Host, Signal, enclosing, wait_for
+from ._waits import Host, Signal, enclosing, is_deadlock, wait_for
 
 if TYPE_CHECKING:
     from ._shell import Shell
@@ -169,6 +175,7 @@ class Pending(Generic[T]):
         Raises:
             CallTimeoutError: if there is none within *timeout* seconds (``None``: no limit).
             ServerGoneError: if the process is gone, or ends first.
+            DeadlockError: if the process waits, directly or not, for the caller.
             Exit: if the process round the current task is being stopped.
         """
         host, in_callback = enclosing()
@@ -180,6 +187,15 @@ class Pending(Generic[T]):
         if caller.state is SlotState.ABANDONED:
             await trio.lowlevel.checkpoint()
             raise CallTimeoutError(self._ref, caller.request, timeout or 0.0)
+        if (
+            not self.done
+            and deadline > trio.current_time()
+            and is_deadlock(caller.server, host, in_callback=in_callback)
+        ):
+            await trio.lowlevel.checkpoint()
+            if caller.server is host:
+                raise CallingSelfError(f"{self._ref} cannot wait for its own answer")
+            raise DeadlockError(f"{self._ref} could never answer: it waits for the caller")
         if host is not None and in_callback:
             host.edges[caller] = None
         try:

@@ -11,9 +11,10 @@ from slipstream.reasons import ExitReason
 from ._calls import Caller
 from ._child_spec import ChildDefaults, ChildKeywords, ChildSpec, Start
 from ._launch import PROCESS_CLASSES
+from ._links import link, unlink
 from ._mailbox import Mailbox, Timer
 from ._names import Name
-from ._ref import ServerRef, process_of
+from ._ref import ServerRef, reach
 from ._results import (
     Ignore,
     NoReply,
@@ -60,6 +61,8 @@ class GenServer(ChildDefaults):
     _slipstream_process: ServerProcess
 
     ref_class: ClassVar[type[ServerRef]] = ServerRef
+    trap_exits: bool = False
+    """Whether the end of a linked process comes as a message, ``Exited``, and stops nothing."""
 
     def __init_subclass__(cls, **keywords: Unpack[ChildKeywords]) -> None:
         super().__init_subclass__(**keywords)
@@ -166,6 +169,13 @@ class GenServer(ChildDefaults):
         return self
 
     @property
+    def _living(self) -> ServerProcess:
+        process = self._process
+        if process.exit_reason is not None:
+            raise WrongTaskError(f"process {process.label} has ended: nobody would be told")
+        return process
+
+    @property
     def ref(self) -> ServerRef:
         """A reference to this process."""
         return cast("ServerRef", self._process.make_ref())
@@ -202,12 +212,36 @@ class GenServer(ChildDefaults):
         """Have ``handle_info`` get one ``Down`` when the process that *ref* leads to ends.
 
         If there is none, it gets it at once.
+
+        Raises:
+            WrongTaskError: if this process has ended, or from another thread than trio's.
         """
-        return self._process.watch(ref, process_of(ref))
+        return self._living.watch(ref, reach(ref))
 
     def demonitor(self, monitor: Monitor) -> None:
         """Take *monitor* back; a ``Down`` that waits in the mailbox is taken out."""
         self._process.unwatch(monitor)
+
+    def link(self, ref: ServerRef) -> None:
+        """Tie this process and the one that *ref* leads to together: one's end reaches the other.
+
+        It stops in the ordinary way, for the same reason: the callback may finish, ``terminate``
+        runs, within its ``shutdown``. An end for ``NORMAL`` stops nobody. With ``trap_exits`` a
+        process goes on instead, whatever the reason, and its ``handle_info`` gets an ``Exited``.
+        A supervisor goes on, too, and takes no note.
+
+        If there is no such process, this one hears of ``NOPROC`` at once. A link ties two
+        incarnations: a restarted process has none. To link twice is to link once.
+
+        Raises:
+            WrongTaskError: if this process has ended, or from another thread than trio's.
+        """
+        link(self._living, ref, reach(ref))
+
+    def unlink(self, ref: ServerRef) -> None:
+        """Take the link back, for both; an ``Exited`` that waits in the mailbox is taken out."""
+        reach(ref)  # nothing of another thread's
+        unlink(self._process, ref)
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
         """Run ``function(*args)`` in a task that lives and dies with the process.
@@ -217,15 +251,25 @@ class GenServer(ChildDefaults):
         self._process.start_helper(function, args)
 
     def send_after(self, seconds: float, message: Any) -> Timer:
-        """Send *message* to this process in *seconds*."""
+        """Send *message* to this process in *seconds*.
+
+        Raises:
+            ConfigError: if *seconds* is no duration.
+            WrongTaskError: if this process has ended, or from another thread than trio's.
+        """
         check_duration("seconds", seconds)
-        return self._process.start_timer(seconds, message, repeat=False)
+        return self._living.start_timer(seconds, message, repeat=False)
 
     def send_every(self, seconds: float, message: Any) -> Timer:
-        """Send *message* to this process every *seconds*; at most one of it waits at a time."""
+        """Send *message* to this process every *seconds*; at most one of it waits at a time.
+
+        Raises:
+            ConfigError: if *seconds* is no duration above 0.
+            WrongTaskError: if this process has ended, or from another thread than trio's.
+        """
         if check_duration("seconds", seconds) == 0.0:
             check_duration("seconds", None, accepted="seconds above 0")
-        return self._process.start_timer(seconds, message, repeat=True)
+        return self._living.start_timer(seconds, message, repeat=True)
 
     async def receive(self, matching: Callable[[Any], bool], timeout: float | None = None) -> Any:
         """Wait for the oldest message for ``handle_info`` that is *matching* and take it out.

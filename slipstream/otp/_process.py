@@ -25,6 +25,7 @@ from slipstream.reasons import (
 
 from ._child_spec import Start
 from ._exits import fatal_of, normalise, without
+from ._links import tell_links
 from ._results import Exit, Ignore
 from ._shell import Phase, Shell
 from ._waits import FIRED, OWNERS, Signal, blocked_on, wait_for
@@ -248,7 +249,8 @@ class Process(Shell):
         else:
             reason = KILLED
         self.exit_reason = reason
-        if reason.abnormal and self.was_started and reason != KILLED:
+        ended_by_link = self.links is not None and self.links.signal is reason
+        if reason.abnormal and self.was_started and reason != KILLED and not ended_by_link:
             self.report(reason)
         self.phase = Phase.DEAD
         for alarm in self._alarms:
@@ -266,6 +268,7 @@ class Process(Shell):
         for monitor in list(self.monitors):
             monitor.tell(reason)
         self.monitors.clear()
+        tell_links(self, reason)
         self.mailbox.queue.clear()
         self.buried()
         self.parent.child_ended(self)

@@ -19,7 +19,7 @@ from slipstream.reasons import NOPROC, NORMAL, ExitReason
 from ._calls import Caller, Pending, SlotState, SystemCall, gone_error, settle_deadline
 from ._mailbox import CastItem, Timer
 from ._results import Exit, Request, check_duration
-from ._waits import Host, check_task, enclosing, leads_to, wait_for
+from ._waits import Host, check_task, enclosing, is_deadlock, leads_to, wait_for
 
 if TYPE_CHECKING:
     from ._names import Name
@@ -31,6 +31,7 @@ __all__ = [
     "Target",
     "ask",
     "process_of",
+    "reach",
     "statistics_of",
     "target_of",
 ]
@@ -247,6 +248,7 @@ class ServerRef:
             ServerGoneError: if there is no process, or it ended for another reason.
             CallTimeoutError: if it has not ended within *timeout* seconds; it is still stopping.
             CallingSelfError: from a callback of the process itself.
+            DeadlockError: if the process is still starting, and waits for the caller.
             WrongTaskError: from another thread than trio's.
             Exit: if the process round the current task is being stopped.
         """
@@ -266,6 +268,9 @@ class ServerRef:
             )
         # As in OTP, a process that starts hears of it once it has started.
         if process.is_starting:
+            if is_deadlock(process, host, in_callback=in_callback):
+                await trio.lowlevel.checkpoint()
+                raise DeadlockError(f"{self} waits for the caller to start: it cannot stop yet")
             await wait_for(process.started, timers=process.timers, host=host, deadline=deadline)
         if not process.is_starting:
             process.shut_down(reason, "asked", forgive_brutal=True)
@@ -280,6 +285,8 @@ class ServerRef:
         Of a process that has ended already, the reason is told at once.
 
         Raises:
+            CallingSelfError: from a callback of the process itself.
+            DeadlockError: if the process waits, directly or not, for the caller.
             WrongTaskError: from another thread than trio's.
             Exit: if the process round the current task is being stopped.
         """
@@ -292,6 +299,9 @@ class ServerRef:
         if process is host and in_callback:
             await trio.lowlevel.checkpoint()
             raise CallingSelfError(f"{self} cannot wait for its own end")
+        if is_deadlock(process, host, in_callback=in_callback):
+            await trio.lowlevel.checkpoint()
+            raise DeadlockError(f"the end of {self} could never come: it waits for the caller")
         await wait_for(process.done, timers=process.timers, host=host)
         return process.exit_reason or NOPROC
 
@@ -376,6 +386,20 @@ def statistics_of(target: Target) -> ServerStatistics:
         restarts=max(0, process.address.starts - 1),
         busy=process.busy_seconds(),
     )
+
+
+def reach(ref: ServerRef) -> "Shell | None":
+    """Give the process that *ref* leads to now, for what the current process does to it.
+
+    Raises:
+        TypeError: if *ref* is no reference.
+        WrongTaskError: from another thread than trio's.
+    """
+    if not isinstance(cast("object", ref), ServerRef):
+        raise TypeError(
+            f"{ref!r} is no reference to a process: whereis gives the one that has a name, or None"
+        )
+    return ref._live_here()  # pyright: ignore[reportPrivateUsage]  # of this module
 
 
 def target_of(ref: ServerRef) -> Target:

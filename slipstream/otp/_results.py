@@ -13,6 +13,7 @@ __all__ = [
     "UNSET",
     "Down",
     "Exit",
+    "Exited",
     "FailedToStart",
     "Ignore",
     "NoReply",
@@ -139,6 +140,17 @@ class Down:
     """
 
     monitor: Any
+    ref: Any
+    reason: ExitReason
+
+
+@attrs.frozen
+class Exited:
+    """What ``handle_info`` of a process with ``trap_exits`` gets when a linked one has ended.
+
+    *ref* is what ``link`` was given, or, where the other one linked, its address.
+    """
+
     ref: Any
     reason: ExitReason
 

@@ -16,6 +16,7 @@ from ._calls import Caller, SystemCall, settle_deadline
 from ._child_spec import ChildSpec
 from ._exits import normalise
 from ._launch import launch, make_process
+from ._links import links_of
 from ._mailbox import STOP_MARK, CastItem, Tick
 from ._process import Process, call_user
 from ._ref import ServerRef
@@ -24,6 +25,7 @@ from ._results import (
     UNSET,
     Down,
     Exit,
+    Exited,
     Ignore,
     NoReply,
     Reply,
@@ -107,7 +109,7 @@ class ServerProcess(Process):
             return NORMAL
         if (reason := self._take("init", result, None)) is not None:
             return reason
-        if self.killed:
+        if self.stopping:  # killed, or ended by a link
             await trio.lowlevel.checkpoint_if_cancelled()
         self.mark_started()
         return None
@@ -269,6 +271,12 @@ class ServerProcess(Process):
             and isinstance(normalise(error), Exit)
         )
 
+    def stop_starting(self) -> None:
+        if self.links is not None and self.links.signal is self.stop_reason:
+            self.scope.cancel()  # it ends for the reason of the signal, not for being killed
+        else:
+            super().stop_starting()
+
     def stop_running(self) -> None:
         if self.spec.drain:
             self.mailbox.append(STOP_MARK)
@@ -374,6 +382,17 @@ class ServerProcess(Process):
         self.mailbox.remove(
             lambda message: isinstance(message, Down) and message.monitor is monitor
         )
+
+    @enable_ki_protection
+    def exit_signal(self, ref: ServerRef, reason: ExitReason, cause: StopCause) -> None:
+        if cast("GenServer | None", self.server) is not None and self.server.trap_exits:
+            self.mailbox.append(Exited(ref, reason))
+            return
+        if reason == NORMAL:
+            return
+        if not self.stopping:
+            links_of(self).signal = reason
+        self.shut_down(reason, cause, forgive_brutal=True)
 
     def children(self) -> list[Shell]:
         return list(self.owned)

@@ -17,6 +17,7 @@ from slipstream.reasons import (
 
 from ._calls import Caller
 from ._child_spec import ChildSpec, Start
+from ._links import Links
 from ._mailbox import Mailbox, Tick, Timer
 from ._names import Name
 from ._ref import ServerRef, Target
@@ -129,6 +130,7 @@ class Shell(Host):
         "helpers",
         "helpers_over",
         "ignored",
+        "links",
         "mailbox",
         "monitors",
         "parent",
@@ -169,6 +171,7 @@ class Shell(Host):
         self.slots: dict[Caller, None] = {}
         self.monitors: dict[Monitor, None] = {}
         self.watching: dict[Monitor, None] = {}
+        self.links: Links | None = None
         self._alarms: dict[Alarm, None] = {}
         self._grace: Alarm | None = None
         self._die_at = math.inf
@@ -393,6 +396,12 @@ class Shell(Host):
         monitor.target = self
         self.monitors[monitor] = None
         monitor.watcher.watching[monitor] = None
+
+    def exit_signal(self, ref: ServerRef, reason: ExitReason, cause: StopCause) -> None:
+        """Hear that the linked process that *ref* leads to has ended; must not block or raise.
+
+        A supervisor takes no note: it ends when its own children, or whoever started it, say so.
+        """
 
     def start_timer(self, seconds: float, message: Any, *, repeat: bool) -> Timer:
         """Put *message* into the mailbox in *seconds*; with *repeat* again and again."""

@@ -29,6 +29,7 @@ __all__ = [
     "check_task",
     "current_process",
     "enclosing",
+    "is_deadlock",
     "leads_to",
     "wait_event",
     "wait_for",
@@ -231,6 +232,14 @@ def leads_to(start: Host, goal: Host) -> bool:
             seen.add(id(host))
             todo.extend(edge.server for edge in host.edges if edge.binding)
     return False
+
+
+def is_deadlock(process: Host, host: Host | None, *, in_callback: bool) -> bool:
+    """Tell whether *host*'s callback must not wait for *process*, which waits for that callback.
+
+    One that is being stopped may: its wait ends at once.
+    """
+    return host is not None and in_callback and host.halt is None and leads_to(process, host)
 
 
 @enable_ki_protection

@@ -283,7 +283,7 @@ def test_a_wait_fails_at_once_when_the_channel_dies(what: str) -> None:
 
 
 def test_a_message_is_taken_by_pattern_and_the_others_keep_their_order() -> None:
-    """SL-Y7, Y8; AWT-004, 007; contract invariant 7."""
+    """SL-Y7, Y8; AWT-004, AWT-007; contract invariant 7."""
 
     async def scenario() -> None:
         async with harness() as h:

@@ -590,8 +590,8 @@ def check_at_rest(h: Harness, world: World, program: list[Step]) -> None:
     health = h.ref.health()
     assert health.inbound == 0
     assert health.queued_pushes == 0
-    assert h.server.link.inbox.waiters == {}
-    assert not h.server.link.inbox.awaiting
+    assert h.server.uplink.inbox.waiters == {}
+    assert not h.server.uplink.inbox.awaiting
     if len(world.lives) == 1 and not life.awaits_link:
         assert life.connects == len(world.wires), "each connection is told once"
         assert life.disconnects == len(h.network.requests), "each end is told once"

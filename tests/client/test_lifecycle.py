@@ -342,7 +342,7 @@ class FaultError(Exception):
 
 
 async def crash_connection(h: Harness) -> None:
-    connection = h.server.link.connection
+    connection = h.server.uplink.connection
     assert connection is not None
 
     async def fail() -> None:

@@ -205,8 +205,8 @@ def test_a_cancelled_request_drops_its_late_reply() -> None:
             end.reply(await end.next("e"))
             await settle()
             assert h.of("handle_reply") == []
-            assert h.server.link.inbox.dropped == 1
-            assert h.server.link.inbox.waiters == {}
+            assert h.server.uplink.inbox.dropped == 1
+            assert h.server.uplink.inbox.waiters == {}
 
     virtual(scenario)
 

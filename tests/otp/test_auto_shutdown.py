@@ -1,12 +1,16 @@
 """Significant children: their end is their supervisor's."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import trio
 
 from slipstream.otp import (
     Supervisor,
+    SupervisorRef,
     open_supervisor,
+    process_of,
 )
 from slipstream.reasons import NORMAL, SHUTDOWN
 from tests.otp.support import (
@@ -15,8 +19,10 @@ from tests.otp.support import (
     end,
     puppet,
     settle,
+    started,
     stopped,
     virtual,
+    which,
 )
 
 
@@ -34,7 +40,7 @@ from tests.otp.support import (
 async def test_the_end_of_significant_children_ends_the_supervisor(
     mode: Any, ends: list[str], over: bool
 ) -> None:
-    """SUP-090 to SUP-093: by themselves, and for good."""
+    """SUP-092, SUP-093: by themselves, and for good."""
     diary = Diary()
     children = [
         puppet("s1", diary, restart="transient", significant=True),
@@ -95,3 +101,104 @@ async def test_an_automatic_end_cascades_through_significant_supervisors_only() 
             leaf.cast(end(NORMAL))
             await settle()
             assert supervisor.alive is alive
+
+
+def killing(name: str) -> Any:
+    """Kill the child of that *name*, as nobody but a supervisor can."""
+
+    def act(supervisor: SupervisorRef) -> None:
+        process = process_of(supervisor.child(name))
+        assert process is not None
+        process.kill()
+
+    return act
+
+
+HOW: dict[str, Callable[[SupervisorRef], Any]] = {
+    "terminate": lambda supervisor: supervisor.terminate_child("x"),
+    "kill": killing("x"),
+    "crash": lambda supervisor: supervisor.child("x").cast(crash()),
+    "normal": lambda supervisor: supervisor.child("x").cast(end(NORMAL)),
+}
+MODES = ["never", "any_significant", "all_significant"]
+
+
+async def end_it(supervisor: SupervisorRef, how: str) -> None:
+    """End the child "x" in one way."""
+    done = HOW[how](supervisor)
+    if done is not None:
+        await done
+    await settle()
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("restart", ["temporary", "transient"])
+@virtual
+async def test_the_end_of_a_child_that_is_not_significant_ends_nothing(
+    restart: Any, mode: Any, how: str
+) -> None:
+    """SUP-090, SUP-091: in no mode, however it ends; a transient one is restarted as ever."""
+    diary = Diary()
+    children = [puppet("x", diary, restart=restart), puppet("other")]
+    async with open_supervisor(children, auto_shutdown=mode) as supervisor:
+        await end_it(supervisor, how)
+        assert supervisor.alive
+        if restart == "temporary":
+            assert which(supervisor) == [("other", "running")]
+            assert started(diary) == ["x"]
+        else:
+            again = how in {"kill", "crash"}
+            assert which(supervisor) == [
+                ("x", "running" if again else "down"),
+                ("other", "running"),
+            ]
+            assert started(diary) == ["x", "x"] if again else ["x"]
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("mode", MODES[1:])
+@pytest.mark.parametrize("restart", ["temporary", "transient"])
+@virtual
+async def test_the_end_of_a_significant_child_by_itself_ends_its_supervisor(
+    restart: Any, mode: Any, how: str
+) -> None:
+    """SUP-092, SUP-093: any one of them, or the last; the others, significant or not, with it."""
+    diary = Diary()
+    children = [
+        puppet("x", diary, restart=restart, significant=True),
+        puppet("y", diary, restart="transient", significant=True),
+        puppet("plain", diary),
+    ]
+    over = how == "normal" or (restart == "temporary" and how in {"kill", "crash"})
+    async with open_supervisor(children, auto_shutdown=mode) as supervisor:
+        await end_it(supervisor, how)
+        assert supervisor.alive is not (over and mode == "any_significant")
+        if supervisor.alive:
+            supervisor.child("y").cast(end(NORMAL))
+            await settle()
+            # A child that was terminated is no significant child that still lives.
+            last = over or how == "terminate" or mode == "any_significant"
+            assert supervisor.alive is not last
+        if not supervisor.alive:
+            assert await supervisor.wait() == SHUTDOWN
+            assert "plain" in stopped(diary)
+
+
+@virtual
+async def test_a_significant_child_that_waits_for_its_restart_has_not_ended() -> None:
+    """SUP-097: the normal end of another is not the last one then, but its own would be."""
+    children = [
+        puppet("s1", restart="transient", significant=True, backoff=lambda *_: 10.0),
+        puppet("s2", restart="transient", significant=True),
+    ]
+    async with open_supervisor(children, auto_shutdown="all_significant") as supervisor:
+        supervisor.child("s1").cast(crash())
+        await settle()
+        supervisor.child("s2").cast(end(NORMAL))
+        await settle()
+        assert which(supervisor) == [("s1", "restarting"), ("s2", "down")]
+        await trio.sleep(11.0)
+        assert which(supervisor) == [("s1", "running"), ("s2", "down")]
+        supervisor.child("s1").cast(end(NORMAL))
+        assert await supervisor.wait() == SHUTDOWN

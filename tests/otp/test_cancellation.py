@@ -38,6 +38,7 @@ from tests.otp.support import (
     started,
     stopped,
     virtual,
+    which,
 )
 
 # -- cancellation
@@ -413,3 +414,33 @@ async def test_requests_during_and_after_the_close_say_noproc() -> None:
         kept.append(supervisor)
     assert diary.of("told") == [("b", NOPROC)] * 4
     assert stopped(diary) == ["b", "a"]
+
+
+@virtual
+async def test_a_process_cannot_say_twice_that_it_has_started() -> None:
+    """TRI-055: there is no ``started()`` to call; init, called again, is a function like any other.
+
+    What it raises then is a crash, and no failed start.
+    """
+    diary = Diary()
+
+    async def again(me: Puppet, _: Caller) -> Reply:
+        await me.init(Role(diary, "again"))
+        return Reply(None)
+
+    def refuse(_: Puppet) -> None:
+        if diary.names("init").count("a") > 1:
+            raise Boom("again")
+
+    async with open_supervisor([]) as supervisor:
+        ref = await supervisor.start_child(puppet("a", diary))
+        assert ref is not None
+        one = ref.pin()
+        await ref.call(again)
+        assert one.alive
+        assert which(supervisor) == [("a", "running")]
+        ref.cast(lambda me: me.init(Role(diary, "a", init=refuse)))
+        await settle()
+        assert isinstance(await one.wait(), Crashed)
+        assert which(supervisor) == [("a", "running")]
+        assert started(diary) == ["a", "again", "a", "a"]

@@ -543,3 +543,61 @@ async def test_a_class_without_init_takes_no_argument() -> None:
 def test_an_object_that_is_no_process_says_so() -> None:
     with pytest.raises(WrongTaskError, match="open_server"):
         _ = Puppet().ref
+
+
+@virtual
+async def test_a_process_without_a_name_is_anonymous() -> None:
+    """GS-024: None is no name; any number of processes have none."""
+    async with open_supervisor([puppet("a", name=None)], name=None) as supervisor:
+        for number in range(2):
+            ref = await supervisor.start_child(puppet(f"b{number}", name=None))
+            assert ref is not None
+            assert ref.name is None
+        assert supervisor.name is None
+        assert supervisor.child("a").name is None
+        assert not any(supervisor.whereis(name) for name in ("a", "b0", "b1", "root", "None"))
+
+
+@pytest.mark.parametrize("owned", [True, False])
+@virtual
+async def test_the_end_of_a_temporary_child_is_nothing_to_whoever_started_it(owned: bool) -> None:
+    """GS-025: neither by the supervisor nor in its own nursery is a start a link."""
+    diary = Diary()
+    spec = puppet("b", diary, restart="temporary", name="bob")
+
+    async def start(me: Puppet, _: Caller) -> Reply:
+        return Reply(await (me.start_owned(spec) if owned else supervisor.start_child(spec)))
+
+    async with open_supervisor([puppet("a", diary)]) as supervisor:
+        starter = supervisor.child("a").pin()
+        for act in (crash(), end(NORMAL), crash(Exit(SHUTDOWN))):
+            child = await starter.call(start)
+            child.cast(act)
+            await child.wait()
+            await settle()
+            assert supervisor.whereis("bob") is None
+            assert starter.alive
+            assert await starter.call(ping) == 1
+
+
+@pytest.mark.parametrize("parent", ["supervisor", "server", "block"])
+@virtual
+async def test_terminate_runs_also_where_the_parent_is_a_named_process(parent: str) -> None:
+    """GS-030: whoever stops it, under whatever name."""
+    diary = Diary()
+    spec = puppet("a", diary, name="bob")
+
+    async def own(me: Puppet) -> None:
+        await me.start_owned(spec)
+
+    children = [spec] if parent == "supervisor" else []
+    if parent == "server":
+        children = [puppet("owner", init=own, name="owner")]
+    if parent == "block":
+        async with open_server(spec):
+            pass
+    else:
+        async with open_supervisor(children, name="top") as supervisor:
+            assert supervisor.whereis("top") == supervisor
+            assert supervisor.whereis("bob")
+    assert diary.of("terminate") == [("a", SHUTDOWN)]

@@ -1,5 +1,6 @@
 """How a supervisor starts: in order, or not at all."""
 
+import types
 from typing import Any, ClassVar
 
 import pytest
@@ -12,6 +13,7 @@ from slipstream.errors import (
     ChildSpecError,
     ServerGoneError,
     StartError,
+    SupervisorGaveUpError,
 )
 from slipstream.otp import (
     ChildSpec,
@@ -36,6 +38,7 @@ from tests.otp.support import (
     ping,
     puppet,
     records,
+    settle,
     sleep_then,
     started,
     stopped,
@@ -356,3 +359,66 @@ async def test_a_process_may_open_a_tree_of_its_own_in_a_helper() -> None:
     async with open_supervisor([puppet("a", init=lambda me: me.start_soon(helper, me))]):
         await trio.testing.wait_all_tasks_blocked()
         assert diary == [("in", None, True)]
+
+
+def class_with(flags: dict[str, Any]) -> Any:
+    """Make a class of supervisors that gives its argument as the children."""
+    return types.new_class("Own", (Supervisor,), flags)
+
+
+MAKERS: dict[str, Any] = {
+    "block": lambda kids, flags: (kids, flags),
+    "child_spec": lambda kids, flags: (Supervisor.child_spec(kids, **flags), {}),
+    "class": lambda kids, flags: (class_with(flags).child_spec(kids), {}),
+}
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@virtual
+async def test_a_supervisor_that_says_nothing_has_the_defaults(maker: str) -> None:
+    """SUP-019: one_for_one, three restarts in five seconds, never shut down by a child."""
+    diary = Diary()
+    kids = [puppet("a", diary), puppet("b", diary), puppet("t", diary, restart="transient")]
+    children, options = MAKERS[maker](kids, {})
+    with pytest.raises(SupervisorGaveUpError, match=r"max_restarts=3.*max_seconds=5"):
+        async with open_supervisor(children, **options) as supervisor:
+            with pytest.raises(ChildSpecError, match="never"):
+                await supervisor.start_child(puppet("s", restart="transient", significant=True))
+            supervisor.child("t").cast(end(NORMAL))
+            await settle()
+            diary.clear()
+            for seconds in (0.0, 0.0, 0.0, 5.001, 0.0, 0.0):
+                await trio.sleep(seconds)
+                supervisor.child("a").cast(crash())
+                await settle()
+            assert started(diary) == ["a"] * 6
+            supervisor.child("a").cast(crash())
+            await trio.sleep_forever()
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@virtual
+async def test_a_supervisor_does_as_its_options_say(maker: str) -> None:
+    """SUP-019: explicit ones."""
+    diary = Diary()
+    kids = [puppet("a", diary), puppet("b", diary, restart="transient", significant=True)]
+    flags = {
+        "strategy": "one_for_all",
+        "max_restarts": 1,
+        "max_seconds": 100.0,
+        "auto_shutdown": "any_significant",
+    }
+    children, options = MAKERS[maker](kids, flags)
+    async with open_supervisor(children, **options) as supervisor:
+        supervisor.child("a").cast(crash())
+        await settle()
+        assert started(diary) == ["a", "b", "a", "b"]
+        supervisor.child("b").cast(end(NORMAL))
+        assert await supervisor.wait() == SHUTDOWN
+    with pytest.raises(SupervisorGaveUpError, match=r"max_restarts=1.*max_seconds=100"):
+        async with open_supervisor(children, **options) as supervisor:
+            for seconds in (0.0, 100.0):
+                await trio.sleep(seconds)
+                supervisor.child("a").cast(crash())
+                await settle()
+            await trio.sleep_forever()
