@@ -128,9 +128,7 @@ class DynamicProcess(Overseer):
 
     def child_started(self, process: Shell) -> None:
         super().child_started(process)
-        child = process.address
-        if isinstance(child, DynamicChild):
-            child.latest = process
+        cast("DynamicChild", process.address).latest = process
 
     def keeps(self, child: Child) -> bool:
         return False
@@ -143,8 +141,8 @@ class DynamicProcess(Overseer):
         child.settle()
         child.gone = True
         self.kids.pop(child, None)
-        if isinstance(child, DynamicChild):
-            child.latest = None  # whoever has a reference need not keep the dead process
+        # Whoever has a reference need not keep the dead process.
+        cast("DynamicChild", child).latest = None
 
     def find(self, id: object) -> Child:  # noqa: A002 - OTP's word
         """Give the child of a reference: its address, or one pinned to its latest incarnation.

@@ -9,6 +9,8 @@ import trio
 
 from slipstream.errors import ServerGoneError, SlipstreamError
 from slipstream.otp import (
+    DynamicSupervisor,
+    DynamicSupervisorRef,
     ExitReason,
     NoReply,
     Reply,
@@ -96,6 +98,30 @@ async def _life_of_a_tree(diary: Diary, kept: list[SupervisorRef]) -> None:
         assert await z.call(ping) == 1
 
 
+async def _life_of_a_dynamic_supervisor(diary: Diary, kept: list[SupervisorRef]) -> None:
+    """Starts, restarts and stops of children without an order."""
+    rooms = DynamicSupervisor.child_spec(name="rooms")
+    async with open_supervisor([child("a", diary), rooms]) as supervisor:
+        kept.append(supervisor)
+        dynamic = supervisor.child("rooms")
+        assert isinstance(dynamic, DynamicSupervisorRef)
+        one = await dynamic.start_child(child("one", diary))
+        two = await dynamic.start_child(child("two", diary, slow=True, restart="temporary"))
+        assert one
+        assert two
+        await dynamic.start_child(child("three", diary, backoff=lambda *_: 0.1))
+        one.cast(crash())
+        await two.stop()
+        three = supervisor.whereis("three")
+        assert three
+        three.cast(crash())
+        await trio.sleep(0.05)
+        await dynamic.terminate_child(one)
+        await trio.sleep(1.0)
+        assert dynamic.count_children() == (1, 1, 0, 1)
+        await dynamic.start_child(child("one", diary))
+
+
 ORDER = ["a", "x", "y", "z", "last"]
 
 
@@ -145,17 +171,18 @@ def _run(scenario: Scenario, step: int) -> tuple[bool, int]:
     return outcome[0]
 
 
+@pytest.mark.parametrize("scenario", [_life_of_a_tree, _life_of_a_dynamic_supervisor])
 def test_a_tree_cancelled_at_any_step_ends_in_order_and_leaves_nothing(
-    monkeypatch: pytest.MonkeyPatch,
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """TRI-011, TRI-012, TRI-053, TRI-098, section 4.5: for every step there is."""
     monkeypatch.setattr(logging.getLogger("slipstream"), "disabled", True)
-    cancelled, steps = _run(_life_of_a_tree, -1)
+    cancelled, steps = _run(scenario, -1)
     assert not cancelled
     assert steps > 60
     for step in range(1, steps + 1):
         for _ in range(ROUNDS):
-            _run(_life_of_a_tree, step)
+            _run(scenario, step)
 
 
 @pytest.mark.parametrize("request_", ["start", "restart", "terminate", "call"])

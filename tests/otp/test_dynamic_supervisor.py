@@ -207,6 +207,9 @@ async def test_it_may_have_a_name_and_be_stopped_by_it() -> None:
         one = child.pin()
         await named.stop()
         assert await one.wait() == SHUTDOWN
+    async with open_supervisor(DynamicSupervisor, name="root", shutdown=1.0) as root:
+        assert root.name == "root"
+        assert root.whereis("root") == root
 
 
 # -- its children
