@@ -342,13 +342,26 @@ class NotRegisteredError(SlipstreamError):
 class SupervisorGaveUpError(SlipstreamError):
     """A supervisor gave up: its children failed too often in too short a time.
 
-    The cause is the last child's exception. The message tells which child, how often and within
-    how long.
+    The cause is the last child's exception; that of a child that is a supervisor is why it gave up.
+
+    Attributes:
+        child: the id of the last child.
+        reason: why it ended, or did not start.
+        restarts: how many restarts there had been, of any child.
+        seconds: within how long.
     """
 
     def __init__(
-        self, message: str, *, child: object = None, reason: ExitReason | None = None
+        self,
+        message: str,
+        *,
+        child: object = None,
+        reason: ExitReason | None = None,
+        restarts: int = 0,
+        seconds: float = 0.0,
     ) -> None:
         super().__init__(message)
         self.child = child
         self.reason = reason
+        self.restarts = restarts
+        self.seconds = seconds

@@ -325,20 +325,24 @@ class Overseer(Keeper):
         return None
 
     def _give_up(self, child: Child, reason: ExitReason) -> None:
-        flags, intensity = self.flags, self._intensity
-        why = explain(reason) if child.cause is None else explain(Crashed(child.cause))
-        error = SupervisorGaveUpError(
-            f"supervisor {join_path(self.path)} gave up: restart number {intensity.count} within "
-            f"{intensity.span:.3g} s would be too many (max_restarts={flags.max_restarts}, "
-            f"max_seconds={flags.max_seconds:g}); the last was due to child {child.label}: {why}",
+        flags, restarts, seconds = self.flags, self._intensity.count - 1, self._intensity.span
+        why = explain(reason if child.cause is None else Crashed(child.cause))
+        story = (
+            f"gave up: child {child.label} failed once more ({why}), after {restarts} restarts in "
+            f"the last {seconds:.3g} s; allowed are max_restarts={flags.max_restarts} within "
+            f"max_seconds={flags.max_seconds:g}"
+        )
+        self.gave_up = SupervisorGaveUpError(
+            f"supervisor {join_path(self.path)} {story}",
             child=child.spec.id,
             reason=reason,
+            restarts=restarts,
+            seconds=seconds,
         )
-        error.__cause__ = child.cause
+        self.gave_up.__cause__ = child.cause
         child.settle()
-        self.gave_up = error
         self.ending = "failed"
-        self._report("shutdown", child, "reached_max_restart_intensity", str(error))
+        self._report("shutdown", child, "reached_max_restart_intensity", story)
 
     # -- requests
 

@@ -19,7 +19,8 @@ from slipstream.otp._children import Child
 from slipstream.otp._intensity import Intensity
 from slipstream.otp._keeper import Keeper
 from slipstream.otp._mailbox import Mailbox
-from slipstream.otp._supervisor_process import SupervisorProcess, _TryAgain
+from slipstream.otp._overseer import _TryAgain
+from slipstream.otp._supervisor_process import SupervisorProcess
 from slipstream.reasons import SHUTDOWN, ExitReason
 from tests.otp import test_supervisor_model as supervisors
 
@@ -133,7 +134,7 @@ def _with_strategy(patch: Patch, strategy: str, wrong_strategy: Any) -> None:
 
         return wrong
 
-    around(patch, SupervisorProcess, "_restart_group", make)
+    around(patch, SupervisorProcess, "start_again", make)
 
 
 def rest_for_one_is_too_wide(patch: Patch) -> None:
@@ -156,7 +157,7 @@ def _with_rule(patch: Patch, rule: Callable[[str, ExitReason], bool | None]) -> 
 
         return wrong
 
-    module = "slipstream.otp._supervisor_process.is_restart_due"
+    module = "slipstream.otp._overseer.is_restart_due"
     from slipstream.otp._children import is_restart_due  # noqa: PLC0415 - what is there now
 
     patch.setattr(module, make(is_restart_due), raising=True)
@@ -188,7 +189,7 @@ def a_group_restart_counts_for_each(patch: Patch) -> None:
 
         return wrong
 
-    around(patch, SupervisorProcess, "_restart_group", make)
+    around(patch, SupervisorProcess, "start_again", make)
 
 
 def a_group_restart_leaves_out_who_was_down(patch: Patch) -> None:
@@ -224,7 +225,7 @@ def a_temporary_bystander_comes_back(patch: Patch) -> None:
 
         return wrong
 
-    around(patch, SupervisorProcess, "_restart_group", make)
+    around(patch, SupervisorProcess, "start_again", make)
 
 
 def a_restarted_child_is_the_last_in_the_order(patch: Patch) -> None:
@@ -237,7 +238,7 @@ def a_restarted_child_is_the_last_in_the_order(patch: Patch) -> None:
 
         return wrong
 
-    around(patch, SupervisorProcess, "_restart_group", make)
+    around(patch, SupervisorProcess, "start_again", make)
 
 
 def terminate_child_shuts_down(patch: Patch) -> None:
@@ -245,7 +246,7 @@ def terminate_child_shuts_down(patch: Patch) -> None:
         async def wrong(self: SupervisorProcess, id_: object) -> None:
             significant = self.find(id_).spec.significant
             await terminate_child(self, id_)
-            self._auto_shut = significant and self._is_over()
+            self.ending = "asked" if significant and self._is_over() else None
 
         return wrong
 
@@ -281,7 +282,7 @@ def an_insignificant_end_shuts_down(patch: Patch) -> None:
         async def wrong(self: SupervisorProcess, child: Child, process: Any) -> None:
             await child_ended(self, child, process)
             if child.process is None and not child.restarting:
-                self._auto_shut = self._is_over()
+                self.ending = "asked" if self._is_over() else None
 
         return wrong
 

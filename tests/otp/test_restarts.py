@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import trio
 
-from slipstream.errors import SupervisorGaveUpError
+from slipstream.errors import StartError, SupervisorGaveUpError
 from slipstream.otp import (
     ChildSpec,
     ChildStatus,
@@ -262,6 +262,65 @@ async def test_a_restart_that_always_fails_uses_up_the_intensity() -> None:
     assert started(diary).count("a") == 1 + 4
     assert stopped(diary) == ["a", "sibling"]
     assert isinstance(gave_up.value.__cause__, Boom)
+
+
+@virtual
+async def test_a_root_that_gives_up_tells_the_story() -> None:
+    """TRI-015: which child, how often, within how long; the cause is the child's exception."""
+    boom = Boom("the last straw")
+    spec = puppet("b", init=Flaky())
+    with pytest.raises(SupervisorGaveUpError) as raised:
+        async with open_supervisor([puppet("a"), spec], max_restarts=2, max_seconds=9.0) as root:
+            root.child("a").cast(crash(Boom("before")))
+            await trio.sleep(4.0)
+            root.child("b").cast(crash(Boom("before")))
+            await trio.sleep(2.0)
+            root.child("b").cast(crash(boom))
+            await trio.sleep_forever()
+    error = raised.value
+    assert str(error) == (
+        "supervisor root gave up: child b failed once more (tests.otp.support.Boom: the last "
+        "straw), after 2 restarts in the last 6 s; allowed are max_restarts=2 within max_seconds=9"
+    )
+    assert (error.child, error.reason) == ("b", Crashed(boom))
+    assert (error.restarts, error.seconds) == (2, 6.0)
+    assert error.__cause__ is boom
+
+
+@pytest.mark.parametrize("kind", ["crashes", "does not start", "starts too slowly"])
+@virtual
+async def test_the_story_of_a_nested_supervisor_is_the_cause(kind: str) -> None:
+    """TRI-015: down to the exception of the child that began it."""
+    boom = Boom("deep down")
+    outcomes: dict[str, list[Any]] = {
+        "crashes": [],
+        "does not start": [None, boom],
+        "starts too slowly": [None],
+    }
+    flaky = Flaky(*outcomes[kind])
+
+    async def init(me: Puppet) -> Any:
+        if kind == "starts too slowly" and me.number > 1:
+            await trio.sleep(60.0)
+        return flaky(me)
+
+    leaf = puppet("leaf", init=init, start_timeout=1.0)
+    sub = Supervisor.child_spec([leaf], id="sub", max_restarts=int(kind != "crashes"))
+    with pytest.raises(SupervisorGaveUpError, match="child sub failed once more") as raised:
+        async with open_supervisor([sub], max_restarts=0) as root:
+            inner = root.child("sub")
+            assert isinstance(inner, SupervisorRef)
+            inner.child("leaf").cast(crash(boom))
+            await trio.sleep_forever()
+    story = raised.value.__cause__
+    assert isinstance(story, SupervisorGaveUpError)
+    assert "supervisor root > sub gave up: child leaf failed" in str(story)
+    assert str(story) in str(raised.value)
+    if kind == "starts too slowly":
+        assert isinstance(story.__cause__, StartError)
+        assert "within 1 s" in str(story)
+    else:
+        assert story.__cause__ is boom
 
 
 @virtual
