@@ -123,6 +123,5 @@ __all__ = [
     "process_of",
     "run",
     "start_of",
-    "sys",
     "wait_event",
 ]

@@ -95,7 +95,7 @@ class Keeper(Process):
         if process.ignored:
             child.process = None
             return
-        child_event("start", self.label, child.spec.id)
+        child_event("start", self, child.spec.id)
         if child.spec.restart == "temporary":
             # It will never be started again: nobody needs its arguments.
             child.spec = process.spec = child.spec.starting(Start(process.server.__class__))
@@ -126,7 +126,7 @@ class Keeper(Process):
         child.being_stopped = False
         child.process = None
         reason = process.last_reason()
-        child_event("stop", self.label, child.spec.id, reason)
+        child_event("stop", self, child.spec.id, reason)
         fine = self.is_stop_fine(child, reason) or not process.is_loud(reason)
         if asked and process.was_started and not fine:
             self._report(

@@ -229,7 +229,7 @@ class Overseer(Keeper):
             return  # of an incarnation that has been replaced, or stopped by this supervisor
         child.process = None
         reason = process.last_reason()
-        child_event("stop", self.label, child.spec.id, reason)
+        child_event("stop", self, child.spec.id, reason)
         if self._is_due(child, reason):
             await self._restart(child, reason, loud=process.is_loud(reason))
             return
@@ -300,7 +300,7 @@ class Overseer(Keeper):
         if counted and not self._intensity.allow(trio.current_time()):
             self._give_up(child, reason)
             return
-        child_event("restart", self.label, child.spec.id, reason)
+        child_event("restart", self, child.spec.id, reason)
         failed = await self.start_again(child)
         if failed is None:
             return
