@@ -196,7 +196,8 @@ class Child:
 
     def live(self) -> Shell | None:
         """Give the process that lives now."""
-        return None if self.process is None else self.process.live()
+        process = self.process  # not by its own ``live``: every message comes this way
+        return None if process is None or process.phase is Phase.DEAD else process
 
     def absence(self) -> ExitReason:
         """Tell why there is none."""

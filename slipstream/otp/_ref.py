@@ -17,7 +17,7 @@ from slipstream.errors import (
 from slipstream.reasons import NOPROC, NORMAL, ExitReason
 
 from ._calls import Caller, Pending, SlotState, SystemCall, gone_error, settle_deadline
-from ._mailbox import CastItem, Timer
+from ._mailbox import CAST, Timer
 from ._results import Exit, Request, check_duration
 from ._waits import Host, check_task, enclosing, is_deadlock, leads_to, wait_for
 
@@ -143,7 +143,7 @@ class ServerRef:
         """
         process = self._receiver()
         if process is not None:
-            process.mailbox.append(CastItem(message))
+            process.mailbox.append((CAST, message))
 
     def send(self, message: Any) -> None:
         """Send *message* to ``handle_info``. Never blocks; a dead process drops it.

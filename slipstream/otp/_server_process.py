@@ -17,7 +17,7 @@ from ._child_spec import ChildSpec
 from ._exits import normalise
 from ._launch import launch, make_process
 from ._links import links_of
-from ._mailbox import STOP_MARK, CastItem, Tick
+from ._mailbox import STOP_MARK, Tick, is_cast
 from ._process import Process, call_user
 from ._ref import ServerRef
 from ._reports import CrashReport, log_report, show
@@ -185,9 +185,9 @@ class ServerProcess(Process):
             self._idle.cancel()
             self._idle = None
         self.handled += 1
-        if cls is CastItem:
+        if cls is tuple and is_cast(item):
             self.kind = "handle_cast"
-            self._last = item.message
+            self._last = item[1]
             return server.handle_cast(self._last)
         if cls is Caller:
             self.kind, self._needs_result = "handle_call", True
