@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeAlias
 
 import attrs
+import outcome
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -21,6 +22,7 @@ from slipstream.otp import (
     ServerRef,
     Stop,
     SupervisorRef,
+    process_of,
 )
 from slipstream.reasons import ExitReason
 
@@ -34,6 +36,7 @@ __all__ = [
     "Watcher",
     "crash",
     "end",
+    "kill",
     "live_tasks",
     "no_answer",
     "odd",
@@ -48,6 +51,7 @@ __all__ = [
     "stopped",
     "virtual",
     "which",
+    "within",
 ]
 
 P = ParamSpec("P")
@@ -290,3 +294,20 @@ def records(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> l
 def which(supervisor: SupervisorRef) -> list[tuple[Any, str]]:
     """Tell the children of *supervisor*, in order, and how they are."""
     return [(info.id, info.status.value) for info in supervisor.which_children()]
+
+
+def kill(ref: ServerRef) -> None:
+    """Kill the process that *ref* leads to now."""
+    process = process_of(ref)
+    assert process is not None
+    process.kill()
+
+
+async def within(process: ServerRef, function: Callable[..., Any], *args: Any) -> Any:
+    """Have *process* call *function*; what that gives or raises comes of it here."""
+
+    def attempt(*_: Any) -> Reply:
+        return Reply(outcome.capture(function, *args))
+
+    result = await process.call(attempt)
+    return result.unwrap()
