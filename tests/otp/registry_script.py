@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from slipstream.errors import (
     AlreadyRegisteredError,
@@ -15,7 +15,6 @@ from slipstream.errors import (
     SlipstreamError,
 )
 from slipstream.otp import (
-    GenServer,
     Registered,
     Registry,
     RegistryRef,
@@ -25,46 +24,57 @@ from slipstream.otp import (
     Unregistered,
     Via,
     open_supervisor,
-    process_of,
 )
 from slipstream.reasons import NORMAL
 from tests.otp.registry_model import Model, Refusal
-from tests.otp.support import Boom, Diary, Puppet, crash, end, puppet, run_virtually, settle
+from tests.otp.support import (
+    Boom,
+    Diary,
+    Puppet,
+    crash,
+    end as end_with,
+    kill,
+    puppet,
+    run_virtually,
+    settle,
+)
 
-# What is drawn has to collide: to Python, the first three are one key.
-KEYS: list[Any] = [1, True, 1.0, "a", (1,), (True,)]
+KEYS: list[Any] = [1, True, 1.0, "a", (1,), (True,)]  # to Python, three of them are one
 PROCESSES = ["a", "b", "c"]
 META = {"1": "first"}
 
-keys = st.sampled_from(KEYS)
-who = st.sampled_from(PROCESSES)
-values = st.integers(0, 2)
-steps = st.one_of(
-    st.tuples(st.just("register"), who, keys, values),
-    st.tuples(st.just("register"), who, keys, values),
-    st.tuples(st.just("unregister"), who, keys),
-    st.tuples(st.just("unregister_match"), who, keys, values),
-    st.tuples(st.just("update"), who, keys, values),
-    st.tuples(st.just("dispatch"), keys),
-    st.tuples(st.just("via"), keys, values),
-    st.tuples(st.just("end"), who | st.just("v"), st.sampled_from(["crash", "kill", "normal"])),
-    st.tuples(st.just("lock"), who, keys),
-    st.tuples(st.just("lock"), who, keys),
-    st.tuples(st.just("let_go"), st.integers(0, 7), st.sampled_from(["leave", "cancel", "raise"])),
-    st.tuples(st.just("meta"), keys, values | st.none()),
-    st.tuples(st.just("restart")),
-)
-scripts = st.lists(steps, min_size=6, max_size=40)
 
-
-class Ear(GenServer):
-    """Writes down what a listener is told."""
-
-    async def init(self, diary: Diary) -> None:
-        self.diary = diary
-
-    async def handle_info(self, message: Any) -> None:
-        self.diary.append(message)
+@st.composite
+def scripts(draw: st.DrawFn) -> list[Any]:
+    """Draw a script of a theme, with few keys and processes: they must collide."""
+    keys = st.sampled_from(draw(st.sampled_from([KEYS[3:4], KEYS[:3], KEYS[:4], KEYS[3:]])))
+    who = st.sampled_from(draw(st.lists(st.sampled_from(PROCESSES), min_size=2, max_size=3)))
+    values = st.integers(0, 2)
+    register = st.tuples(st.just("register"), who, keys, values)
+    change = [
+        st.tuples(st.just("unregister"), who, keys),
+        st.tuples(st.just("unregister_match"), who, keys, values),
+        st.tuples(st.just("update"), who, keys, values),
+    ]
+    use = [
+        st.tuples(st.just("dispatch"), keys),
+        st.tuples(st.just("via"), keys, values),
+        st.tuples(st.just("meta"), keys, values | st.none()),
+    ]
+    lock = st.tuples(st.just("lock"), who, keys)
+    let_go = st.tuples(st.just("let_go"), st.sampled_from(["leave", "leave", "cancel", "raise"]))
+    end = st.tuples(
+        st.just("end"), who | st.just("v"), st.sampled_from(["crash", "kill", "normal"])
+    )
+    restart = st.tuples(st.just("restart"))
+    themes: list[list[st.SearchStrategy[Any]]] = [
+        [register, register, register, *change],
+        [register, register, *use, end, restart],
+        [register, *change, *use, lock, let_go, end, restart],
+        [lock, lock, let_go, draw(st.sampled_from([lock, end, restart]))],
+    ]
+    theme = draw(st.sampled_from(themes))
+    return draw(st.lists(st.one_of(theme), min_size=10, max_size=30))
 
 
 class Script:
@@ -86,7 +96,7 @@ class Script:
                 listeners=["ear"],
                 meta={1: "first"},
             ),
-            Ear.child_spec(self.heard, name="ear"),
+            puppet("ear", self.heard, name="ear"),
             *(puppet(name, name=name) for name in PROCESSES),
         ]
         async with open_supervisor(children, max_restarts=1000) as supervisor:
@@ -145,7 +155,7 @@ class Script:
 
     def told(self) -> list[Any]:
         told: list[Any] = []
-        for message in self.heard:
+        for _, message in self.heard.of("info"):
             assert isinstance(message, Registered | Unregistered)
             assert message.registry == self.rooms
             entry = (repr(message.key), self.names[message.ref])
@@ -191,24 +201,24 @@ class Script:
                 assert calls == ([rows] if rows else [])
             case ("via", key, value):
                 await self.start_via(key, value)
+            case ("restart",):
+                kill(rooms)
+                await settle()
+                for _, number, _ in model.places():
+                    self.gates[number][1].set()  # leaving a lock that is no more does no harm
+                model.restart()
             case ("end", name, how):
                 await self.end(name, how)
             case ("lock", name, key):
                 await self.lock(name, key)
-            case ("let_go", place, how):
-                self.let_go(place, how)
+            case ("let_go", how):
+                self.let_go(how)
             case ("meta", key, None):
                 rooms.delete_meta(key)
                 model.meta.pop(repr(key), None)
             case ("meta", key, value):
                 rooms.put_meta(key, value)
                 model.meta[repr(key)] = value
-            case ("restart",):
-                _kill(rooms)
-                await settle()
-                for _, number, _ in model.places():
-                    self.gates[number][1].set()  # leaving a lock that is no more does no harm
-                model.restart()
             case _:
                 pytest.fail(f"no such step: {step}")
 
@@ -269,9 +279,9 @@ class Script:
             case "crash":
                 ref.cast(crash())
             case "normal":
-                ref.cast(end(NORMAL))
+                ref.cast(end_with(NORMAL))
             case _:
-                _kill(ref)
+                kill(ref)
         self.model.end(name)
 
     async def lock(self, name: str, key: Any) -> None:
@@ -292,12 +302,12 @@ class Script:
         except ServerGoneError:  # the registry was restarted
             assert number not in self.granted.get(repr(key), [])
 
-    def let_go(self, place: int, how: str) -> None:
-        """Have one who has a lock, or waits for one, have done with it."""
+    def let_go(self, how: str) -> None:
+        """Have the first who has a lock leave it or raise, or the last who asked for one give up."""
         places = self.model.places()
         if not places:
             return
-        owner, number, has_it = places[place % len(places)]
+        owner, number, has_it = places[-1 if how == "cancel" else 0]
         scope, gate = self.gates[number]
         if not has_it or how == "cancel":
             scope.cancel()
@@ -310,13 +320,17 @@ class Script:
             self.model.end(owner)
 
 
-def _kill(ref: ServerRef) -> None:
-    process = process_of(ref)
-    assert process is not None
-    process.kill()
+def run_scripts(examples: int, **options: Any) -> None:
+    """Have a registry and its model follow as many scripts, and agree after each step."""
 
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        **options,
+    )
+    @given(unique=st.booleans(), script=scripts())
+    def follow(unique: bool, script: list[Any]) -> None:
+        run_virtually(Script(unique=unique).run, script)
 
-@given(unique=st.booleans(), script=scripts)
-def machine(unique: bool, script: list[Any]) -> None:
-    """The registry and its model, step by step."""
-    run_virtually(Script(unique=unique).run, script)
+    follow()

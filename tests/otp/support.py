@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, ParamSpec, TypeAlias, cast
 
 import attrs
+import outcome
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -25,6 +26,7 @@ from slipstream.otp import (
     Stop,
     SupervisorRef,
     open_supervisor,
+    process_of,
 )
 from slipstream.reasons import ExitReason
 
@@ -38,6 +40,7 @@ __all__ = [
     "Watcher",
     "crash",
     "end",
+    "kill",
     "live_tasks",
     "no_answer",
     "odd",
@@ -54,6 +57,7 @@ __all__ = [
     "stopped",
     "virtual",
     "which",
+    "within",
 ]
 
 P = ParamSpec("P")
@@ -311,3 +315,20 @@ async def start(
 def which(supervisor: SupervisorRef | DynamicSupervisorRef) -> list[tuple[Any, str]]:
     """Tell the children of *supervisor*, in order, and how they are."""
     return [(info.id, info.status.value) for info in supervisor.which_children()]
+
+
+def kill(ref: ServerRef) -> None:
+    """Kill the process that *ref* leads to now."""
+    process = process_of(ref)
+    assert process is not None
+    process.kill()
+
+
+async def within(process: ServerRef, function: Callable[..., Any], *args: Any) -> Any:
+    """Have *process* call *function*; what that gives or raises comes of it here."""
+
+    def attempt(*_: Any) -> Reply:
+        return Reply(outcome.capture(function, *args))
+
+    result = await process.call(attempt)
+    return result.unwrap()

@@ -3,11 +3,9 @@
 import logging
 from collections.abc import Iterator
 
-import hypothesis
 import pytest
-from hypothesis import settings
 
-from tests.otp.registry_script import machine
+from tests.otp.registry_script import run_scripts
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -21,8 +19,4 @@ def _quiet() -> Iterator[None]:
 
 def test_the_registry_agrees_with_the_model() -> None:
     """Entries, refusals, dispatches, listeners, notes, names and locks, over crashes and restarts."""
-    settings(
-        max_examples=300,
-        deadline=None,
-        suppress_health_check=[hypothesis.HealthCheck.too_slow],
-    )(machine)()
+    run_scripts(150)
