@@ -210,6 +210,29 @@ async def test_requests_in_the_mailbox_behind_a_suspension_are_answered() -> Non
         assert [entry[1] for entry in role.diary.of("did")] == ["0", "1", "2", "3", "4"]
 
 
+@virtual
+async def test_messages_that_are_taken_back_during_a_suspension_hide_no_request() -> None:
+    """A helper task that demonitors takes them out of the mailbox."""
+    async with open_supervisor([puppet("a"), puppet("gone", restart="temporary")]) as supervisor:
+        ref, gone = supervisor.child("a"), supervisor.child("gone").pin()
+        await gone.stop()
+
+        async def look_away(me: Puppet) -> None:
+            await trio.sleep(1.0)
+            monitors = [me.monitor(gone) for _ in range(3)]
+            await trio.sleep(1.0)
+            for monitor in monitors:
+                me.demonitor(monitor)
+
+        ref.cast(lambda me: me.start_soon(look_away, me))
+        await sys.suspend(ref)
+        await trio.sleep(1.5)
+        assert ref.statistics().waiting == 3
+        await trio.sleep(1.0)
+        assert (await sys.get_state(ref))["number"] == 1
+        assert ref.statistics().waiting == 0
+
+
 OPERATIONS = ["cast", "send", "call", "suspend", "resume", "get_state", "busy", "time"]
 
 
