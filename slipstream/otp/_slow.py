@@ -60,8 +60,8 @@ class SlowWatch:
             self._set(process.began + self._limit)
             return
         self._reported = process.began
+        # Outside of its task nobody else may look at it; here it waits for something, or is due.
         frames = stack_of(process.task) if process.task is not None else []
-        # What is above the callback is the same for all.
         ours = [place for place, frame in enumerate(frames) if "ServerProcess._loop " in frame]
         self._report(seconds, tuple(frames[ours[-1] + 1 :] if ours else frames))
 
