@@ -106,6 +106,9 @@ def _lay_out(lines: list[str], *, single_line: bool) -> str:
 class CrashReport:
     """What the log record of a crash carries as ``record.report``.
 
+    The record's message is this as :meth:`render` gives it by default; a formatter may render it
+    in another way.
+
     Attributes:
         process: the name or id of the process.
         path: the same, after those of all the processes above it, from the root on.

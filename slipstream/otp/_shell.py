@@ -372,7 +372,7 @@ class Shell(Host):
 
     def rest(self, now: float) -> None:
         """Take note that it has nothing to do since *now*."""
-        self.busy += now - self.since
+        self.busy += max(0.0, now - self.since)
         self.since = self.began = math.inf
 
     def busy_seconds(self) -> float:

@@ -21,7 +21,7 @@ from slipstream.otp import (
     SupervisorReport,
     open_supervisor,
 )
-from slipstream.otp._reports import show, state_of
+from slipstream.otp._reports import explain, show, state_of
 from slipstream.reasons import NORMAL, SHUTDOWN, Crashed, ExitReason, Shutdown
 from tests.otp.support import (
     Boom,
@@ -49,6 +49,19 @@ def test_showing_never_fails_and_is_never_long() -> None:
     assert len(show(list(range(10_000)))) < 1_000
     assert len(show("x" * 10_000)) < 1_000
     assert show({"a": 1}) == "{'a': 1}"
+
+
+def test_showing_does_not_even_fail_for_what_pretends_to_be_something_else() -> None:
+    """``reprlib`` goes by the name of a class, and ``traceback`` reads notes."""
+    pretender = type("list", (), {"__len__": lambda _: 1, "__repr__": Unprintable.__repr__})()
+    assert show(pretender) == "<not to be shown: its repr raised TypeError>"
+
+    class Haunted(Exception):
+        @property
+        def __notes__(self) -> list[str]:  # type: ignore[override]  # on purpose
+            raise Boom("no notes")
+
+    assert explain(Crashed(Haunted())) == "<not to be shown: its exception raised Boom>"
 
 
 def test_the_state_is_made_of_slots_and_attributes() -> None:

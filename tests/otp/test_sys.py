@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from hypothesis import given, settings, strategies as st
 
 from slipstream.errors import (
     BadReturnError,
@@ -40,6 +41,7 @@ from tests.otp.support import (
     ping,
     puppet,
     records,
+    run_virtually,
     settle,
     sleep_then,
     started,
@@ -206,6 +208,95 @@ async def test_requests_in_the_mailbox_behind_a_suspension_are_answered() -> Non
         await sys.resume(ref)
         await settle()
         assert [entry[1] for entry in role.diary.of("did")] == ["0", "1", "2", "3", "4"]
+
+
+@virtual
+async def test_messages_that_are_taken_back_during_a_suspension_hide_no_request() -> None:
+    """A helper task that demonitors takes them out of the mailbox."""
+    async with open_supervisor([puppet("a"), puppet("gone", restart="temporary")]) as supervisor:
+        ref, gone = supervisor.child("a"), supervisor.child("gone").pin()
+        await gone.stop()
+
+        async def look_away(me: Puppet) -> None:
+            await trio.sleep(1.0)
+            monitors = [me.monitor(gone) for _ in range(3)]
+            await trio.sleep(1.0)
+            for monitor in monitors:
+                me.demonitor(monitor)
+
+        ref.cast(lambda me: me.start_soon(look_away, me))
+        await sys.suspend(ref)
+        await trio.sleep(1.5)
+        assert ref.statistics().waiting == 3
+        await trio.sleep(1.0)
+        assert (await sys.get_state(ref))["number"] == 1
+        assert ref.statistics().waiting == 0
+
+
+OPERATIONS = ["cast", "send", "call", "suspend", "resume", "get_state", "busy", "time"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(OPERATIONS), max_size=30))
+def test_whatever_is_asked_messages_are_handled_in_order_and_only_while_not_suspended(
+    operations: list[str],
+) -> None:
+    async def scenario() -> None:
+        role, sent, held, suspended = Role(), 0, 0, False
+        pending = []
+        async with open_server(Puppet, role) as ref:
+            for operation in operations:
+                match operation:
+                    case "cast":
+                        ref.cast(f"{sent}")
+                    case "send":
+                        ref.send(f"{sent}")
+                    case "call":
+                        number = sent
+
+                        def answer(me: Puppet, _: Any, number: int = number) -> Reply:
+                            me.write("call", f"{number}")
+                            return Reply(number)
+
+                        pending.append((number, ref.send_request(answer)))
+                    case "busy":
+                        ref.cast(note_and_sleep(sent))
+                    case "suspend":
+                        await sys.suspend(ref, timeout=None)
+                        held, suspended = held if suspended else sent, True
+                    case "resume":
+                        await sys.resume(ref, timeout=None)
+                        suspended = False
+                    case "get_state":
+                        await sys.get_state(ref, timeout=None)
+                    case _:
+                        await trio.sleep(1.0)
+                sent += operation in {"cast", "send", "call", "busy"}
+                if operation == "get_state":
+                    handled = held if suspended else sent
+                    assert numbers(role) == list(range(handled))
+                    assert ref.statistics().handled == handled
+                    assert ref.statistics().waiting == sent - handled
+            await sys.resume(ref)
+            await sys.statistics(ref, timeout=None)
+            assert numbers(role) == list(range(sent))
+            for number, call in pending:
+                assert await call.wait(timeout=0.0) == number
+
+    run_virtually(scenario)
+
+
+def note_and_sleep(number: int) -> Callable[[Puppet], Awaitable[None]]:
+    async def act(me: Puppet) -> None:
+        me.write("busy", f"{number}")
+        await trio.sleep(0.5)
+
+    return act
+
+
+def numbers(role: Role) -> list[int]:
+    kinds = {"cast", "info", "call", "busy"}
+    return [int(entry[2]) for entry in role.diary if entry[0] in kinds]
 
 
 @pytest.mark.parametrize("drain", [False, True])
