@@ -15,7 +15,7 @@ import pytest
 import trio
 from hypothesis import Phase
 
-from slipstream.errors import CallTimeoutError, StartError
+from slipstream.errors import AwaitTimeoutError, CallTimeoutError, StartError
 from slipstream.otp._calls import Caller, Pending, SlotState
 from slipstream.otp._children import Child
 from slipstream.otp._intensity import Intensity
@@ -27,7 +27,7 @@ from slipstream.otp._server_process import ServerProcess
 from slipstream.otp._supervisor_process import SupervisorProcess, _TryAgain
 from slipstream.otp._waits import Host
 from slipstream.reasons import NORMAL, SHUTDOWN, ExitReason
-from tests.otp import test_server_model, test_supervisor_model
+from tests.otp import test_receive_model, test_server_model, test_supervisor_model
 
 Patch: TypeAlias = pytest.MonkeyPatch
 Fault: TypeAlias = Callable[[Patch], None]
@@ -705,6 +705,176 @@ def a_second_stop_gives_more_time(patch: Patch) -> None:
     around(patch, Process, "_die_by", make)
 
 
+# -- selective receive
+
+
+def receive_takes_the_newest(patch: Patch) -> None:
+    def wrong(self: Mailbox, matching: Callable[[Any], bool], start: int) -> tuple[bool, Any]:
+        for place in range(len(self.queue) - 1, start - 1, -1):
+            item = self.queue[place]
+            if not isinstance(item, CastItem | Caller) and matching(item):
+                del self.queue[place]
+                return True, item
+        return False, None
+
+    patch.setattr(Mailbox, "take", wrong, raising=True)
+
+
+def _with_take(patch: Patch, change: Callable[[Mailbox, int, Any], None]) -> None:
+    """Do something more to the mailbox once a message has been received from it."""
+
+    def make(take: Callable[..., tuple[bool, Any]]) -> Callable[..., tuple[bool, Any]]:
+        def wrong(self: Mailbox, matching: Any, start: int) -> tuple[bool, Any]:
+            found, message = take(self, matching, start)
+            if found:
+                change(self, start, message)
+            return found, message
+
+        return wrong
+
+    around(patch, Mailbox, "take", make)
+
+
+def what_was_received_comes_again(patch: Patch) -> None:
+    _with_take(patch, lambda box, _, message: box.queue.append(message))
+
+
+def what_was_passed_over_changes_places(patch: Patch) -> None:
+    _with_take(patch, lambda box, _, __: box.queue.rotate(1))
+
+
+def what_was_passed_over_is_lost(patch: Patch) -> None:
+    def change(box: Mailbox, _: int, __: Any) -> None:
+        if len(box.queue) > 1:
+            box.queue.popleft()
+
+    _with_take(patch, change)
+
+
+def _with_start(patch: Patch, place: Callable[[Mailbox, int], int]) -> None:
+    def make(take: Callable[..., tuple[bool, Any]]) -> Callable[..., tuple[bool, Any]]:
+        def wrong(self: Mailbox, matching: Any, start: int) -> tuple[bool, Any]:
+            return take(self, matching, place(self, start))
+
+        return wrong
+
+    around(patch, Mailbox, "take", make)
+
+
+def each_look_begins_anew(patch: Patch) -> None:
+    _with_start(patch, lambda *_: 0)
+
+
+def a_look_goes_on_too_far_behind(patch: Patch) -> None:
+    _with_start(patch, lambda box, start: min(start + bool(start), len(box)))
+
+
+def a_removal_is_not_noticed(patch: Patch) -> None:
+    def make(remove: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+        def wrong(self: Mailbox, *args: Any) -> list[Any]:
+            removals = self.removals
+            taken = remove(self, *args)
+            self.removals = removals
+            return taken
+
+        return wrong
+
+    around(patch, Mailbox, "remove", make)
+
+
+def a_removal_takes_one_too_many(patch: Patch) -> None:
+    def make(remove: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+        def wrong(self: Mailbox, *args: Any) -> list[Any]:
+            taken = remove(self, *args)
+            if taken and self.queue:
+                self.queue.pop()
+            return taken
+
+        return wrong
+
+    around(patch, Mailbox, "remove", make)
+
+
+def _with_receive(patch: Patch, change: Callable[[ServerProcess, float | None], Any]) -> None:
+    """Do something else before a message is waited for."""
+
+    def make(receive: Callable[..., Any]) -> Callable[..., Any]:
+        async def wrong(
+            self: ServerProcess, matching: Any, timeout: float | None, what: str
+        ) -> Any:
+            return await receive(self, matching, change(self, timeout), what)
+
+        return wrong
+
+    around(patch, ServerProcess, "receive", make)
+
+
+def no_time_is_no_look(patch: Patch) -> None:
+    def change(_: ServerProcess, timeout: float | None) -> float | None:
+        if timeout == 0.0:
+            raise AwaitTimeoutError("a message", 0.0)
+        return timeout
+
+    _with_receive(patch, change)
+
+
+def a_receive_waits_too_long(patch: Patch) -> None:
+    _with_receive(patch, lambda _, timeout: timeout and timeout + 1.0)
+
+
+def a_receive_sleeps_on_behind_others(patch: Patch) -> None:
+    def make(wait: Callable[..., Any]) -> Callable[..., Any]:
+        async def wrong(self: ServerProcess, deadline: float) -> None:
+            await wait(self, deadline)
+            while trio.current_time() < deadline and len(self.mailbox.queue) > 1:
+                await wait(self, deadline)
+
+        return wrong
+
+    around(patch, ServerProcess, "_wait_for_mail", make)
+
+
+def a_message_behind_others_wakes_nobody(patch: Patch) -> None:
+    def make(append: Callable[..., None]) -> Callable[..., None]:
+        def wrong(self: Mailbox, item: Any) -> None:
+            if self.queue:
+                self.queue.append(item)
+            else:
+                append(self, item)
+
+        return wrong
+
+    around(patch, Mailbox, "append", make)
+
+
+def a_cast_can_be_received(patch: Patch) -> None:
+    def make(take: Callable[..., tuple[bool, Any]]) -> Callable[..., tuple[bool, Any]]:
+        def wrong(self: Mailbox, matching: Any, start: int) -> tuple[bool, Any]:
+            for item in self.queue:
+                if isinstance(item, CastItem) and matching(item.message):
+                    self.queue.remove(item)
+                    return True, item.message
+            return take(self, matching, start)
+
+        return wrong
+
+    around(patch, Mailbox, "take", make)
+
+
+def a_timeout_costs_a_message(patch: Patch) -> None:
+    def make(receive: Callable[..., Any]) -> Callable[..., Any]:
+        async def wrong(self: ServerProcess, matching: Any, *args: Any) -> Any:
+            try:
+                return await receive(self, matching, *args)
+            except AwaitTimeoutError:
+                self.mailbox.remove(lambda _: True, limit=1)
+                raise
+
+        return wrong
+
+    around(patch, ServerProcess, "receive", make)
+
+
 SUPERVISOR_FAULTS: Final[list[Fault]] = [
     children_stop_first_to_last,
     children_stop_all_at_once,
@@ -781,6 +951,24 @@ ENDING_FAULTS: Final[list[Fault]] = [
 ]
 
 
+RECEIVE_FAULTS: Final[list[Fault]] = [
+    receive_takes_the_newest,
+    what_was_received_comes_again,
+    what_was_passed_over_changes_places,
+    what_was_passed_over_is_lost,
+    each_look_begins_anew,
+    a_look_goes_on_too_far_behind,
+    a_removal_is_not_noticed,
+    a_removal_takes_one_too_many,
+    no_time_is_no_look,
+    a_receive_waits_too_long,
+    a_receive_sleeps_on_behind_others,
+    a_message_behind_others_wakes_nobody,
+    a_cast_can_be_received,
+    a_timeout_costs_a_message,
+]
+
+
 def _name(fault: Fault) -> str:
     return fault.__name__
 
@@ -818,3 +1006,10 @@ def test_the_model_of_an_end_finds(fault: Fault, monkeypatch: pytest.MonkeyPatch
     """Section 4.2, where only ends that meet can tell."""
     fault(monkeypatch)
     find(test_server_model.check, test_server_model.ending, 500)
+
+
+@pytest.mark.parametrize("fault", RECEIVE_FAULTS, ids=_name)
+def test_the_model_of_receive_finds(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Section 4.3: the same for selective receive."""
+    fault(monkeypatch)
+    find(test_receive_model.check, test_receive_model.anything, 1_000)
