@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given, settings, strategies as st
 
 from slipstream.errors import AwaitTimeoutError, ConfigError, WrongTaskError
 from slipstream.otp import (
@@ -25,7 +24,6 @@ from tests.otp.support import (
     Role,
     ping,
     puppet,
-    run_virtually,
     settle,
     sleep_then,
     virtual,
@@ -264,89 +262,6 @@ async def _count_steps(ref: ServerRef, waiting: int) -> int:
 
     count: int = await ref.call(measure)
     return count
-
-
-# -- a list can hold the model
-
-
-Operation = tuple[str, int, float]
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    arrivals=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=12),
-    operations=st.lists(
-        st.tuples(st.sampled_from(["receive", "return"]), st.integers(0, 3), st.integers(0, 3)),
-        max_size=8,
-    ),
-)
-def test_receive_agrees_with_a_list(
-    arrivals: list[tuple[int, int]], operations: list[tuple[str, int, int]]
-) -> None:
-    """Section 4.3: random arrivals and receives; nothing is lost, doubled or out of order."""
-    # Messages are (serial, kind); each comes a little more than `gap` seconds after the last.
-    schedule: list[tuple[float, tuple[int, int]]] = []
-    clock = 0.0
-    for serial, (kind, gap) in enumerate(arrivals):
-        clock += gap + 0.01  # never two at one instant, and none at that of a deadline
-        schedule.append((clock, (serial, kind)))
-
-    def model() -> tuple[list[Any], list[Any]]:
-        results: list[Any] = []
-        consumed: list[tuple[int, int]] = []
-        now = 0.0
-        for what, kind, timeout in operations:
-            if what == "return":
-                continue
-            matches = [
-                (at, message)
-                for at, message in schedule
-                if message[1] == kind and message not in consumed and at <= now + timeout
-            ]
-            if matches:
-                at, message = matches[0]
-                consumed.append(message)
-                results.append(message)
-                now = max(now, at)
-            else:
-                results.append(None)
-                now += timeout
-        rest = [message for _, message in schedule if message not in consumed]
-        return results, rest
-
-    results: list[Any] = []
-    handled: list[Any] = []
-
-    class Reader(GenServer):
-        async def handle_cast(self, message: Any) -> None:
-            for what, kind, timeout in operations:
-                if what == "receive":
-                    await self.one(kind, timeout)
-
-        async def one(self, kind: int, timeout: int) -> None:
-            try:
-                results.append(
-                    await self.receive(lambda message: message[1] == kind, timeout=timeout)
-                )
-            except AwaitTimeoutError:
-                results.append(None)
-
-        async def handle_info(self, message: Any) -> None:
-            handled.append(message)
-
-    async def scenario() -> None:
-        async with open_server(Reader) as ref:
-            start = trio.current_time()
-            ref.cast("go")
-            for at, message in schedule:
-                await trio.sleep_until(start + at)
-                ref.send(message)
-            await trio.sleep(100.0)
-
-    run_virtually(scenario)
-    expected, rest = model()
-    assert results == expected
-    assert handled == rest
 
 
 # -- what waits

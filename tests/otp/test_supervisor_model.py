@@ -63,6 +63,16 @@ mattering = st.builds(
     st.just(True),
     st.just([]),
 )
+behind_step = st.tuples(
+    st.just("behind"),
+    ids,
+    plans,
+    st.one_of(
+        st.tuples(st.just("start"), ids, givens),
+        st.tuples(requests, ids, plans),
+        st.just(("stop",)),
+    ),
+)
 end_step = st.tuples(st.just("end"), ids, ends, plans, ids, plans)
 steps = st.one_of(
     end_step,
@@ -71,16 +81,7 @@ steps = st.one_of(
     st.tuples(st.just("start"), st.sampled_from(IDS), givens),
     st.tuples(requests, ids, plans),
     st.tuples(st.just("advance"), delays),
-    st.tuples(
-        st.just("behind"),
-        ids,
-        plans,
-        st.one_of(
-            st.tuples(st.just("start"), ids, givens),
-            st.tuples(requests, ids, plans),
-            st.just(("stop",)),
-        ),
-    ),
+    behind_step,
 )
 
 # What can only be told by restarts that lie close together, or not quite.
@@ -400,6 +401,22 @@ windows = st.tuples(
     st.just([Given("permanent", delays=False, significant=False, plan=[])] * 2),
     st.lists(window_steps, min_size=4, max_size=14),
 )
+significants = st.tuples(
+    st.just("one_for_one"),
+    st.just(3),
+    st.sampled_from(["any_significant", "all_significant"]),
+    st.lists(mattering, min_size=2, max_size=4),
+    st.lists(
+        st.one_of(end_step, end_step, st.tuples(requests, ids, plans)), min_size=2, max_size=8
+    ),
+)
+behinds = st.tuples(
+    strategies,
+    st.integers(1, 3),
+    st.just("never"),
+    st.lists(firsts, min_size=1, max_size=3),
+    st.lists(st.one_of(behind_step, behind_step, end_step), min_size=2, max_size=6),
+)
 
 
 def check(drawn: st.SearchStrategy[Any], examples: int = 400, **options: Any) -> None:
@@ -427,3 +444,13 @@ def test_the_supervisor_agrees_with_the_model() -> None:
 def test_the_window_of_restarts_agrees_with_the_model() -> None:
     """Section 4.1, SUP-049, SUP-050, SUP-062: to its edge, and what does not count."""
     check(windows, 100)
+
+
+def test_significant_children_agree_with_the_model() -> None:
+    """Section 4.1, SUP-092, SUP-093, SUP-097: whose end is the supervisor's."""
+    check(significants, 100)
+
+
+def test_requests_behind_a_failing_restart_agree_with_the_model() -> None:
+    """Section 4.1, SUP-074: they are served before the next attempt."""
+    check(behinds, 100)

@@ -1,18 +1,11 @@
-"""That the models are worth something: each finds every wrong behaviour that is planted here.
+"""Faults planted into the supervisor: its model has to find each of them."""
 
-A fault replaces one function by name, and breaks loudly once that name is gone: plant it anew where
-its behaviour has moved to.
-"""
-
-import logging
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import attrs
-import hypothesis
 import pytest
 import trio
-from hypothesis import Phase
 
 from slipstream.errors import StartError
 from slipstream.otp._children import Child
@@ -22,38 +15,8 @@ from slipstream.otp._mailbox import Mailbox
 from slipstream.otp._overseer import _TryAgain
 from slipstream.otp._supervisor_process import SupervisorProcess
 from slipstream.reasons import SHUTDOWN, ExitReason
-from tests.otp import test_supervisor_model as supervisors
-
-Patch: TypeAlias = pytest.MonkeyPatch
-Fault: TypeAlias = Callable[[Patch], None]
-Made: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-def around(patch: Patch, cls: type[Any], name: str, make: Made) -> None:
-    """Replace a method by what *make* makes of it."""
-    patch.setattr(cls, name, make(getattr(cls, name)), raising=True)
-
-
-def find(check: Callable[..., None], drawn: Any, examples: int) -> None:
-    """Assert that *check* finds something within so many *examples*, the same ones each time."""
-    logger = logging.getLogger("slipstream")
-    logger.disabled = True
-    try:
-        with pytest.raises((AssertionError, trio.TooSlowError)):
-            check(
-                drawn,
-                examples,
-                derandomize=True,
-                database=None,
-                phases=[Phase.generate],
-                report_multiple_bugs=False,
-                verbosity=hypothesis.Verbosity.quiet,
-            )
-    finally:
-        logger.disabled = False
-
-
-# -- the supervisor
+from tests.otp import test_supervisor_model
+from tests.otp.planted import Fault, Patch, around, find, finds
 
 
 def one_restart_too_many(patch: Patch) -> None:
@@ -385,56 +348,51 @@ def a_failure_of_the_first_start_is_ignored(patch: Patch) -> None:
     around(patch, SupervisorProcess, "_start", make)
 
 
-SUPERVISOR_FAULTS: Final[list[Fault]] = [
-    children_stop_first_to_last,
-    children_stop_all_at_once,
-    rest_for_one_is_too_wide,
-    rest_for_one_is_too_narrow,
-    one_for_all_spares_the_older,
-    temporary_children_are_restarted,
-    transient_children_are_restarted_after_all,
-    transient_children_are_not_restarted,
-    permanent_children_may_end,
-    a_group_restart_leaves_out_who_was_down,
-    a_temporary_bystander_comes_back,
-    a_restarted_child_is_the_last_in_the_order,
-    terminate_child_shuts_down,
-    all_significant_forgets_the_restarting,
-    any_significant_waits_for_all,
-    an_insignificant_end_shuts_down,
-    retries_do_not_count,
-    retries_jump_the_queue,
-    terminate_child_does_not_cancel_a_retry,
-    an_end_is_heard_of_a_child_that_was_replaced,
-    a_restarting_child_may_be_deleted,
-    a_child_that_did_not_start_is_remembered,
-    a_failure_of_the_first_start_is_ignored,
-]
+FAULTS: Final[dict[str, list[Fault]]] = {
+    "anything": [
+        children_stop_first_to_last,
+        children_stop_all_at_once,
+        rest_for_one_is_too_wide,
+        rest_for_one_is_too_narrow,
+        one_for_all_spares_the_older,
+        temporary_children_are_restarted,
+        transient_children_are_restarted_after_all,
+        transient_children_are_not_restarted,
+        permanent_children_may_end,
+        a_group_restart_leaves_out_who_was_down,
+        a_temporary_bystander_comes_back,
+        a_restarted_child_is_the_last_in_the_order,
+        an_insignificant_end_shuts_down,
+        an_end_is_heard_of_a_child_that_was_replaced,
+        a_child_that_did_not_start_is_remembered,
+        a_failure_of_the_first_start_is_ignored,
+    ],
+    "significants": [
+        all_significant_forgets_the_restarting,
+        any_significant_waits_for_all,
+        terminate_child_shuts_down,
+    ],
+    "behinds": [
+        terminate_child_does_not_cancel_a_retry,
+        retries_jump_the_queue,
+        retries_do_not_count,
+        a_restarting_child_may_be_deleted,
+    ],
+    "windows": [
+        one_restart_too_many,
+        one_restart_too_few,
+        the_window_is_open,
+        the_window_tumbles,
+        a_group_restart_counts_for_each,
+        a_request_to_restart_counts,
+    ],
+}
 
 
-WINDOW_FAULTS: Final[list[Fault]] = [
-    one_restart_too_many,
-    one_restart_too_few,
-    the_window_is_open,
-    the_window_tumbles,
-    a_group_restart_counts_for_each,
-    a_request_to_restart_counts,
-]
-
-
-def _name(fault: Fault) -> str:
-    return fault.__name__
-
-
-@pytest.mark.parametrize("fault", SUPERVISOR_FAULTS, ids=_name)
-def test_the_supervisors_model_finds(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+@finds(FAULTS)
+def test_the_supervisors_model_finds(
+    drawn: str, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Section 4.1: a machine that survives a planted fault is too weak."""
     fault(monkeypatch)
-    find(supervisors.check, supervisors.anything, 1_500)
-
-
-@pytest.mark.parametrize("fault", WINDOW_FAULTS, ids=_name)
-def test_the_model_of_the_window_finds(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Section 4.1, where only many restarts can tell."""
-    fault(monkeypatch)
-    find(supervisors.check, supervisors.windows, 1_000)
+    find(test_supervisor_model.check, getattr(test_supervisor_model, drawn), 1_500)
