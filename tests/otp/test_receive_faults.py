@@ -8,7 +8,7 @@ import trio
 
 from slipstream.errors import AwaitTimeoutError
 from slipstream.otp._calls import Caller
-from slipstream.otp._mailbox import CastItem, Mailbox
+from slipstream.otp._mailbox import Mailbox, is_cast
 from slipstream.otp._server_process import ServerProcess
 from tests.otp import test_receive_model
 from tests.otp.planted import Fault, Patch, around, find, finds
@@ -18,7 +18,7 @@ def receive_takes_the_newest(patch: Patch) -> None:
     def wrong(self: Mailbox, matching: Callable[[Any], bool], start: int) -> tuple[bool, Any]:
         for place in range(len(self.queue) - 1, start - 1, -1):
             item = self.queue[place]
-            if not isinstance(item, CastItem | Caller) and matching(item):
+            if not (is_cast(item) or isinstance(item, Caller)) and matching(item):
                 del self.queue[place]
                 return True, item
         return False, None
@@ -157,9 +157,9 @@ def a_cast_can_be_received(patch: Patch) -> None:
     def make(take: Callable[..., tuple[bool, Any]]) -> Callable[..., tuple[bool, Any]]:
         def wrong(self: Mailbox, matching: Any, start: int) -> tuple[bool, Any]:
             for item in self.queue:
-                if isinstance(item, CastItem) and matching(item.message):
+                if is_cast(item) and matching(item[1]):
                     self.queue.remove(item)
-                    return True, item.message
+                    return True, item[1]
             return take(self, matching, start)
 
         return wrong

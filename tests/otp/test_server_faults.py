@@ -9,10 +9,11 @@ import trio
 
 from slipstream.errors import CallTimeoutError
 from slipstream.otp._calls import Caller, Pending, SlotState
-from slipstream.otp._mailbox import STOP_MARK, CastItem, Mailbox
+from slipstream.otp._mailbox import STOP_MARK, Mailbox, is_cast
 from slipstream.otp._process import Process
 from slipstream.otp._results import UNSET
 from slipstream.otp._server_process import ServerProcess
+from slipstream.otp._shell import Phase
 from slipstream.otp._waits import Host
 from slipstream.reasons import NORMAL, SHUTDOWN, ExitReason
 from tests.otp import test_server_model
@@ -91,8 +92,12 @@ def terminate_is_told_another_reason(patch: Patch) -> None:
     around(patch, ServerProcess, "finish", make)
 
 
-def _but_not(patch: Patch, *classes: type[Any]) -> None:
-    """Have messages of these classes not cancel an idle time-out."""
+def _is_call(item: Any) -> bool:
+    return isinstance(item, Caller)
+
+
+def _but_not(patch: Patch, spares: Callable[[Any], bool]) -> None:
+    """Have messages that it *spares* not cancel an idle time-out."""
 
     def make(begin: Callable[..., Any]) -> Callable[..., Any]:
         def wrong(self: ServerProcess) -> Any:
@@ -102,7 +107,7 @@ def _but_not(patch: Patch, *classes: type[Any]) -> None:
                 and self._argument is UNSET
                 and not self._idle_due
                 and bool(queue)
-                and isinstance(queue[0], classes)
+                and spares(queue[0])
             )
             if spared:
                 self._idle = None
@@ -117,15 +122,15 @@ def _but_not(patch: Patch, *classes: type[Any]) -> None:
 
 
 def a_cast_does_not_cancel_the_idle_timeout(patch: Patch) -> None:
-    _but_not(patch, CastItem)
+    _but_not(patch, is_cast)
 
 
 def a_call_does_not_cancel_the_idle_timeout(patch: Patch) -> None:
-    _but_not(patch, Caller)
+    _but_not(patch, _is_call)
 
 
 def an_info_does_not_cancel_the_idle_timeout(patch: Patch) -> None:
-    _but_not(patch, test_server_model.Letter)
+    _but_not(patch, lambda item: isinstance(item, test_server_model.Letter))
 
 
 def the_idle_timeout_repeats(patch: Patch) -> None:
@@ -226,7 +231,7 @@ def callers_of_what_was_left_hang(patch: Patch) -> None:
     def make(bury: Callable[..., None]) -> Callable[..., None]:
         def wrong(self: Process, *args: Any) -> None:
             for item in self.mailbox.queue:
-                self.slots.discard(item)
+                self.slots.pop(item, None)
             bury(self, *args)
 
         return wrong
@@ -237,7 +242,8 @@ def callers_of_what_was_left_hang(patch: Patch) -> None:
 def callers_to_be_answered_later_hang(patch: Patch) -> None:
     def make(bury: Callable[..., None]) -> Callable[..., None]:
         def wrong(self: Process, *args: Any) -> None:
-            self.slots.intersection_update([x for x in self.slots if x in self.mailbox.queue])
+            for slot in [slot for slot in self.slots if slot not in self.mailbox.queue]:
+                del self.slots[slot]
             bury(self, *args)
 
         return wrong
@@ -271,7 +277,7 @@ def a_cast_overtakes(patch: Patch) -> None:
     def make(append: Callable[..., None]) -> Callable[..., None]:
         def wrong(self: Mailbox, item: Any) -> None:
             append(self, item)
-            if isinstance(item, CastItem):
+            if is_cast(item):
                 self.queue.rotate(1)
 
         return wrong
@@ -283,7 +289,8 @@ def being_stopped_interrupts_at_once(patch: Patch) -> None:
     def make(shut_down: Callable[..., None]) -> Callable[..., None]:
         def wrong(self: Process, *args: Any, **options: Any) -> None:
             shut_down(self, *args, **options)
-            self.main_scope.deadline = min(self.main_scope.deadline, trio.current_time())
+            if self.phase is Phase.RUNNING:
+                self.scope.deadline = trio.current_time()
 
         return wrong
 
@@ -294,7 +301,7 @@ def being_stopped_interrupts_nothing(patch: Patch) -> None:
     def make(shut_down: Callable[..., None]) -> Callable[..., None]:
         def wrong(self: Process, *args: Any, **options: Any) -> None:
             shut_down(self, *args, **options)
-            self.main_scope.deadline = math.inf
+            self.scope.deadline = self._die_at
 
         return wrong
 
@@ -322,8 +329,8 @@ def a_promise_ends_with_its_timeout(patch: Patch) -> None:
 def a_second_stop_gives_more_time(patch: Patch) -> None:
     def make(die_by: Callable[..., None]) -> Callable[..., None]:
         def wrong(self: Process, deadline: float) -> None:
-            if self.kill_scope.deadline < deadline < math.inf:
-                self.kill_scope.deadline = math.inf
+            if self._die_at < deadline < math.inf:
+                self._die_at = self.scope.deadline = math.inf
             die_by(self, deadline)
 
         return wrong
