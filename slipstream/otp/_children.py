@@ -240,6 +240,10 @@ class Child:
     def settle(self) -> None:
         """Forget a restart that was due: it has been done, or will not be."""
         self.restarting = self.awaited = False
+        self.disarm()
+
+    def disarm(self) -> None:
+        """Have no restart come by itself any more: it is being done, or will not be."""
         self.ticket += 1
         if self.alarm is not None:
             self.alarm.cancel()

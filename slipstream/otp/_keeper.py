@@ -80,7 +80,7 @@ class Keeper(Process):
             StartError: if it did not start.
             Exit: if this supervisor is being stopped.
         """
-        child.settle()
+        child.disarm()  # a restart is due until it is done: one that fails leaves it so
         child.started_at = None
         child.process = None
         nursery = self.nursery()
@@ -92,6 +92,7 @@ class Keeper(Process):
         except StartError:
             child.process = None
             raise
+        child.settle()
         if process.ignored:
             child.process = None
             return

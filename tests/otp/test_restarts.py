@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import trio
 
-from slipstream.errors import StartError, SupervisorGaveUpError
+from slipstream.errors import ServerGoneError, StartError, SupervisorGaveUpError
 from slipstream.otp import (
     ChildSpec,
     ChildStatus,
@@ -17,7 +17,7 @@ from slipstream.otp import (
     open_supervisor,
     start_of,
 )
-from slipstream.reasons import KILLED, NORMAL, SHUTDOWN, Crashed, Shutdown
+from slipstream.reasons import KILLED, NORMAL, RESTARTING, SHUTDOWN, Crashed, ExitReason, Shutdown
 from tests.otp.support import (
     Boom,
     Diary,
@@ -34,6 +34,7 @@ from tests.otp.support import (
     started,
     stopped,
     virtual,
+    which,
 )
 
 EPSILON = 0.001
@@ -555,3 +556,24 @@ async def test_arguments_are_the_same_objects_each_time_unless_a_function_makes_
         await settle()
         assert role.starts == 2
         assert [made.starts for made in fresh] == [1, 1]
+
+
+@virtual
+async def test_a_restart_that_fails_is_due_at_every_moment_until_it_is_done() -> None:
+    """GS-065: nobody is told that there is no such process while there will be one again."""
+    crashes = Flaky(None, Boom("no"), Boom("no"), Boom("no"))
+    seen: set[str] = set()
+    reasons: set[ExitReason] = set()
+    async with open_supervisor([puppet("a", init=crashes)], max_restarts=5) as supervisor:
+        ref = supervisor.child("a")
+        ref.cast(crash())
+        while crashes.outcomes or which(supervisor)[0][1] != "running":
+            await trio.lowlevel.checkpoint()
+            seen.add(which(supervisor)[0][1])
+            try:
+                ref.pin()
+            except ServerGoneError as error:
+                reasons.add(error.reason)
+        assert await ref.call(ping) == 5
+    assert seen <= {"running", "restarting", "starting"}
+    assert reasons <= {RESTARTING}
