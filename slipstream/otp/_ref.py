@@ -22,7 +22,7 @@ from ._results import Exit, Request, check_duration
 from ._waits import Host, check_task, enclosing, leads_to, wait_for
 
 if TYPE_CHECKING:
-    from ._names import Name
+    from ._names import Via
     from ._shell import Shell
 
 __all__ = ["ServerRef", "ServerStatistics", "Target", "ask", "process_of", "target_of"]
@@ -42,7 +42,7 @@ class Target(Protocol):
         ...
 
     @property
-    def name(self) -> "Name | None":
+    def name(self) -> "str | Via | None":
         """Its name in the tree."""
         ...
 
@@ -96,8 +96,8 @@ class ServerRef:
         return self._target.live() is not None
 
     @property
-    def name(self) -> "Name | None":
-        """The name of the process in its tree, if it has one."""
+    def name(self) -> "str | Via | None":
+        """The name of the process, if it has one."""
         return self._target.name
 
     def pin(self) -> Self:

@@ -21,6 +21,7 @@ from slipstream.otp import (
     RegistryRef,
     ServerRef,
     Stop,
+    Supervisor,
     SupervisorRef,
     Via,
     open_server,
@@ -192,6 +193,15 @@ async def test_a_name_of_a_registry_that_does_not_come_back_is_given_up_for() ->
             await supervisor.terminate_child("rooms")
             supervisor.child("a").cast(crash())
             await trio.sleep_forever()
+
+
+@virtual
+async def test_a_supervisor_has_a_name_of_a_registry() -> None:
+    """SUP-020: it is started under it, and found by it, with what a supervisor can do."""
+    async with open_supervisor([ROOMS, Supervisor.child_spec([Puppet], name=LOBBY)]) as supervisor:
+        found = supervisor.whereis(LOBBY)
+        assert isinstance(found, SupervisorRef)
+        assert found.count_children() == (1, 1, 0, 1)
 
 
 @virtual
