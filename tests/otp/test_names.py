@@ -18,7 +18,6 @@ from slipstream.otp import (
     Entry,
     Ignore,
     Registry,
-    RegistryRef,
     ServerRef,
     Stop,
     Supervisor,
@@ -28,6 +27,7 @@ from slipstream.otp import (
     open_supervisor,
 )
 from slipstream.reasons import NOPROC, NORMAL, SHUTDOWN
+from tests.otp.rooms import rooms_of
 from tests.otp.support import (
     Boom,
     Diary,
@@ -43,12 +43,6 @@ from tests.otp.support import (
 
 ROOMS = Registry.child_spec(name="rooms")
 LOBBY = Via("rooms", "lobby")
-
-
-def rooms_of(supervisor: SupervisorRef) -> RegistryRef:
-    rooms = supervisor.whereis("rooms")
-    assert isinstance(rooms, RegistryRef)
-    return rooms
 
 
 @virtual
