@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ._shell import Shell
     from ._tree import Tree
 
-__all__ = ["Name", "Via"]
+__all__ = ["Name", "Via", "find_via", "register_via"]
 
 
 @attrs.frozen
@@ -61,43 +61,6 @@ class Via:
                 f"key={self.key!r} is wrong: it takes anything that is hashable"
             ) from None
 
-    def register(self, tree: "Tree", process: "Shell") -> None:
-        """Give *process* this name.
-
-        Raises:
-            AlreadyStartedError: if another process has it.
-            StartError: if there is no such registry, or none with unique keys.
-        """
-        try:
-            self._table(tree).add(process, self.key, self.value)
-        except AlreadyRegisteredError as error:
-            message = f"the name {self} is taken by {error.ref}"
-            raise AlreadyStartedError(message, reason=NORMAL, ref=error.ref) from None
-        except SlipstreamError as error:
-            message = f"the name {self} cannot be given: {error}"
-            raise StartError(message, reason=Crashed(error)) from error
-
-    def find(self, tree: "Tree") -> "Shell | None":
-        """Give the process that has this name.
-
-        Raises:
-            ServerGoneError: if the registry is gone.
-            ConfigError: if its keys are not unique.
-        """
-        for item in self._table(tree).under(self.key):
-            return item.owner
-        return None
-
-    def _table(self, tree: "Tree") -> Table:
-        ref = self.registry
-        if isinstance(ref, str):
-            holder = tree.names.get(ref)
-            found = None if holder is None else cast("ServerRef", holder.make_ref())
-            if not isinstance(found, RegistryRef):
-                raise gone_error(f"registry {ref!r}", NOPROC)
-            ref = found
-        return table_of(ref)
-
     def __str__(self) -> str:
         where = self.registry if isinstance(self.registry, str) else self.registry.name
         return f"{where or self.registry}/{self.key!r}"
@@ -105,3 +68,43 @@ class Via:
 
 Name: TypeAlias = str | Via
 """A name in the tree, or one that a registry gives."""
+
+
+def register_via(name: Via, tree: "Tree", process: "Shell") -> None:
+    """Give *process* its *name*, in a registry that *tree* knows.
+
+    Raises:
+        AlreadyStartedError: if another process has it.
+        StartError: if there is no such registry, or none with unique keys.
+    """
+    try:
+        _table(name, tree).add(process, name.key, name.value)
+    except AlreadyRegisteredError as error:
+        message = f"the name {name} is taken by {error.ref}"
+        raise AlreadyStartedError(message, reason=NORMAL, ref=error.ref) from None
+    except SlipstreamError as error:
+        message = f"the name {name} cannot be given: {error}"
+        raise StartError(message, reason=Crashed(error)) from error
+
+
+def find_via(name: Via, tree: "Tree") -> "Shell | None":
+    """Give the process that has *name* in a registry that *tree* knows.
+
+    Raises:
+        ServerGoneError: if the registry is gone.
+        ConfigError: if its keys are not unique.
+    """
+    for item in _table(name, tree).under(name.key):
+        return item.owner
+    return None
+
+
+def _table(name: Via, tree: "Tree") -> Table:
+    ref = name.registry
+    if isinstance(ref, str):
+        holder = tree.names.get(ref)
+        found = None if holder is None else cast("ServerRef", holder.make_ref())
+        if not isinstance(found, RegistryRef):
+            raise gone_error(f"registry {ref!r}", NOPROC)
+        ref = found
+    return table_of(ref)

@@ -22,7 +22,7 @@ from ._results import Exit, Request, check_duration
 from ._waits import Host, check_task, enclosing, is_deadlock, leads_to, wait_for
 
 if TYPE_CHECKING:
-    from ._names import Name
+    from ._names import Via
     from ._shell import Shell
 
 __all__ = [
@@ -51,7 +51,7 @@ class Target(Protocol):
         ...
 
     @property
-    def name(self) -> "Name | None":
+    def name(self) -> "str | Via | None":
         """Its name in the tree."""
         ...
 
@@ -114,8 +114,8 @@ class ServerRef:
         return self._target.live() is not None
 
     @property
-    def name(self) -> "Name | None":
-        """The name of the process in its tree, if it has one."""
+    def name(self) -> "str | Via | None":
+        """The name of the process, if it has one."""
         return self._target.name
 
     def pin(self) -> Self:

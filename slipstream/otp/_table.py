@@ -93,7 +93,7 @@ class Table:
     def of_under(self, owner: "Shell | None", key: Any) -> list[Item]:
         """Give the items of *owner* under *key*."""
         tag = tagged(key)
-        hash(tag)  # a key that can be none is one, whoever asks
+        hash(tag)  # one that is not hashable is refused, even where there is nothing to look for
         if owner is None or owner not in self._by_owner:
             return []
         return list(self._by_owner[owner].get(tag, ()))
@@ -115,7 +115,8 @@ class Table:
         self._by_key.setdefault(tag, {})[item] = None
         self._by_owner.setdefault(owner, {}).setdefault(tag, {})[item] = None
         self._attach(owner)
-        self._tell(Registered(self.home.make_ref(), key, owner.make_ref(), value))
+        if self._listeners:
+            self._tell(Registered(self.home.make_ref(), key, owner.make_ref(), value))
 
     @enable_ki_protection
     def remove(self, owner: "Shell", key: Any, items: Iterable[Item]) -> None:
@@ -134,7 +135,8 @@ class Table:
         if not keys:
             del self._by_owner[owner]
             self._detach(owner)
-        self._tell(Unregistered(self.home.make_ref(), key, owner.make_ref()))
+        if self._listeners:
+            self._tell(Unregistered(self.home.make_ref(), key, owner.make_ref()))
 
     def process_ended(self, process: "Shell") -> None:
         """Take out what is of *process*. Listeners are not told, as in Elixir: monitors are."""

@@ -9,7 +9,7 @@ import trio
 from slipstream.errors import AlreadyStartedError
 from slipstream.reasons import NORMAL
 
-from ._names import Name, Via
+from ._names import Name, Via, find_via, register_via
 from ._timers import Timers
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Tree:
             StartError: if it is a registry's to give, and there is no such registry.
         """
         if isinstance(name, Via):
-            name.register(self, process)
+            register_via(name, self, process)
             return
         holder = self.names.get(name)
         if holder is not None:
@@ -67,7 +67,7 @@ class Tree:
         Raises:
             ServerGoneError: if it is a registry's to give, and that is gone.
         """
-        return name.find(self) if isinstance(name, Via) else self.names.get(name)
+        return find_via(name, self) if isinstance(name, Via) else self.names.get(name)
 
     def force(self) -> None:
         """Kill the tree; it was asked to stop before, and its end is no failure of its own."""

@@ -1,32 +1,15 @@
 """The locks of a registry: whose turn it is, and how it passes on."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
 
 from slipstream.errors import DeadlockError, ServerGoneError
-from slipstream.otp import Registry, RegistryRef, ServerRef, open_supervisor, process_of
+from slipstream.otp import RegistryRef, process_of
 from slipstream.reasons import NOPROC, SHUTDOWN
-from tests.otp.support import Boom, Diary, crash, kill, puppet, settle, virtual, within
-
-
-@asynccontextmanager
-async def open_rooms(
-    diary: Diary | None = None,
-) -> AsyncGenerator[tuple[RegistryRef, ServerRef, ServerRef]]:
-    """Open a registry and two processes, "a" and "b", that are not restarted."""
-    specs = [
-        Registry.child_spec(name="rooms", restart="temporary"),
-        puppet("a", diary, restart="temporary"),
-        puppet("b", diary, restart="temporary"),
-    ]
-    async with open_supervisor(specs) as supervisor:
-        rooms = supervisor.whereis("rooms")
-        assert isinstance(rooms, RegistryRef)
-        yield rooms, supervisor.child("a"), supervisor.child("b")
+from tests.otp.rooms import open_rooms
+from tests.otp.support import Boom, Diary, crash, kill, puppet, settle, virtual
 
 
 def locks_of(rooms: RegistryRef) -> int:
@@ -47,7 +30,7 @@ async def hold(rooms: RegistryRef, key: Any, who: str, diary: Diary, seconds: fl
 async def test_locks_of_different_keys_do_not_wait() -> None:
     """REG-021: each key has its own, and to a lock, too, 1 and True are two."""
     diary = Diary()
-    async with open_rooms() as (rooms, _, __), trio.open_nursery() as nursery:
+    async with open_rooms() as (rooms, *_), trio.open_nursery() as nursery:
         start = trio.current_time()
         for number, key in enumerate([1, 1.0, True, "x", (1,), (True,)]):
             nursery.start_soon(hold, rooms, key, str(number), diary)
@@ -59,7 +42,7 @@ async def test_locks_of_different_keys_do_not_wait() -> None:
 async def test_a_lock_is_given_in_the_order_it_was_asked_for() -> None:
     """REG-021: one at a time, first come, first served."""
     diary = Diary()
-    async with open_rooms() as (rooms, a, _):
+    async with open_rooms() as (rooms, a, _, __):
         start = trio.current_time()
         async with trio.open_nursery() as nursery:
             for number in range(5):
@@ -76,7 +59,7 @@ async def test_a_lock_is_given_in_the_order_it_was_asked_for() -> None:
 @virtual
 async def test_a_lock_is_given_back_when_its_block_raises() -> None:
     """REG-022: the next one has it."""
-    async with open_rooms() as (rooms, _, __):
+    async with open_rooms() as (rooms, *_):
         with pytest.raises(Boom):
             async with rooms.lock("x"):
                 crash()()
@@ -90,7 +73,7 @@ async def test_a_lock_is_given_back_when_its_block_raises() -> None:
 async def test_a_lock_is_given_back_when_its_process_ends(how: str) -> None:
     """REG-022: whichever way it ends."""
     diary = Diary()
-    async with open_rooms() as (rooms, a, b):
+    async with open_rooms() as (rooms, a, b, _):
         a.cast(lambda me: me.start_soon(hold, rooms, "x", "a", diary, 100.0))
         await settle()
         b.cast(lambda me: me.start_soon(hold, rooms, "x", "b", diary))
@@ -111,7 +94,7 @@ async def test_a_lock_is_given_back_when_its_process_ends(how: str) -> None:
 async def test_the_killed_are_passed_over() -> None:
     """REG-022: a process that waits and is killed has no turn, or none to speak of."""
     diary = Diary()
-    async with open_rooms(diary) as (rooms, a, b), trio.open_nursery() as nursery:
+    async with open_rooms() as (rooms, a, b, _), trio.open_nursery() as nursery:
         nursery.start_soon(hold, rooms, "x", "first", diary)
         await settle()
         for who, process in (("a", a), ("b", b)):
@@ -131,7 +114,7 @@ async def test_the_killed_are_passed_over() -> None:
 async def test_a_wait_that_is_cancelled_as_its_turn_comes_passes_it_on() -> None:
     """REG-022: the turn of a task that was cancelled first is nobody's loss."""
     diary = Diary()
-    async with open_rooms() as (rooms, _, __), trio.open_nursery() as nursery:
+    async with open_rooms() as (rooms, *_), trio.open_nursery() as nursery:
         scope = trio.CancelScope()
 
         async def give_up() -> None:
@@ -153,7 +136,7 @@ async def test_a_wait_that_is_cancelled_as_its_turn_comes_passes_it_on() -> None
 
 @virtual
 async def test_a_cancelled_task_does_not_take_a_lock() -> None:
-    async with open_rooms() as (rooms, _, __):
+    async with open_rooms() as (rooms, *_):
         with trio.CancelScope() as scope:
             scope.cancel()
             async with rooms.lock("x"):
@@ -163,7 +146,7 @@ async def test_a_cancelled_task_does_not_take_a_lock() -> None:
 
 @virtual
 async def test_a_task_that_has_a_lock_cannot_wait_for_it() -> None:
-    async with open_rooms() as (rooms, _, __), rooms.lock("x"):
+    async with open_rooms() as (rooms, *_), rooms.lock("x"):
         with pytest.raises(DeadlockError, match="the task has the lock of 'x'"):
             async with rooms.lock("x"):
                 pytest.fail("it has it already")
@@ -174,7 +157,7 @@ async def test_a_task_that_has_a_lock_cannot_wait_for_it() -> None:
 @virtual
 async def test_one_lock_object_serves_many_tasks() -> None:
     diary = Diary()
-    async with open_rooms() as (rooms, _, __):
+    async with open_rooms() as (rooms, *_):
         lock = rooms.lock("x")
 
         async def enter() -> None:
@@ -193,20 +176,22 @@ async def test_one_lock_object_serves_many_tasks() -> None:
 async def test_a_process_that_is_stopped_does_not_wait_on() -> None:
     """Waiting for a lock is a wait of this library: being stopped raises Exit out of it."""
     diary = Diary()
-    async with open_rooms(diary) as (rooms, a, _), rooms.lock("x"):
-        a.cast(lambda _: hold(rooms, "x", "a", diary))
+    child = puppet("c", diary)
+    async with open_rooms(child) as (rooms, _, __, supervisor), rooms.lock("x"):
+        c = supervisor.child("c").pin()
+        c.cast(lambda _: hold(rooms, "x", "held", diary))
         await settle()
         start = trio.current_time()
-        await a.stop(SHUTDOWN)
+        await c.stop(SHUTDOWN)
         assert trio.current_time() == start
-        assert ("terminate", "a", SHUTDOWN) in diary
-        assert not diary.of("a")
+        assert ("terminate", "c", SHUTDOWN) in diary
+        assert not diary.of("held")
 
 
 @virtual
 async def test_who_waits_is_told_that_the_registry_ends() -> None:
     """Who has a lock is left in peace."""
-    async with open_rooms() as (rooms, a, _), trio.open_nursery() as nursery:
+    async with open_rooms() as (rooms, *_), trio.open_nursery() as nursery:
         pinned = rooms.pin()
 
         async def wait_in_vain() -> None:
@@ -221,5 +206,3 @@ async def test_who_waits_is_told_that_the_registry_ends() -> None:
             await pinned.stop()
             await settle()
             assert not nursery.child_tasks
-        with pytest.raises(ServerGoneError):
-            await within(a, rooms.count)

@@ -18,15 +18,16 @@ from slipstream.otp import (
     Entry,
     Ignore,
     Registry,
-    RegistryRef,
     ServerRef,
     Stop,
+    Supervisor,
     SupervisorRef,
     Via,
     open_server,
     open_supervisor,
 )
 from slipstream.reasons import NOPROC, NORMAL, SHUTDOWN
+from tests.otp.rooms import rooms_of
 from tests.otp.support import (
     Boom,
     Diary,
@@ -42,12 +43,6 @@ from tests.otp.support import (
 
 ROOMS = Registry.child_spec(name="rooms")
 LOBBY = Via("rooms", "lobby")
-
-
-def rooms_of(supervisor: SupervisorRef) -> RegistryRef:
-    rooms = supervisor.whereis("rooms")
-    assert isinstance(rooms, RegistryRef)
-    return rooms
 
 
 @virtual
@@ -192,6 +187,15 @@ async def test_a_name_of_a_registry_that_does_not_come_back_is_given_up_for() ->
             await supervisor.terminate_child("rooms")
             supervisor.child("a").cast(crash())
             await trio.sleep_forever()
+
+
+@virtual
+async def test_a_supervisor_has_a_name_of_a_registry() -> None:
+    """SUP-020: it is started under it, and found by it, with what a supervisor can do."""
+    async with open_supervisor([ROOMS, Supervisor.child_spec([Puppet], name=LOBBY)]) as supervisor:
+        found = supervisor.whereis(LOBBY)
+        assert isinstance(found, SupervisorRef)
+        assert found.count_children() == (1, 1, 0, 1)
 
 
 @virtual

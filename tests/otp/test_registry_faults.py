@@ -9,7 +9,7 @@ import trio
 from hypothesis import Phase
 
 from slipstream.errors import NotRegisteredError
-from slipstream.otp import RegistryRef, Unregistered, Via, _keys, _locks, _table
+from slipstream.otp import RegistryRef, Unregistered, _keys, _locks, _table, _tree
 from slipstream.otp._locks import Lock, Locks, Turn
 from slipstream.otp._shell import Shell
 from slipstream.otp._table import Table
@@ -229,7 +229,7 @@ def _who_waits_is_not_told_that_the_registry_is_gone(monkeypatch: pytest.MonkeyP
 
 
 def _a_name_is_not_entered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Via, "register", lambda *_: None)
+    monkeypatch.setattr(_tree, "register_via", lambda *_: None)
 
 
 FAULTS: list[Callable[[pytest.MonkeyPatch], None]] = [
