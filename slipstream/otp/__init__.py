@@ -50,6 +50,9 @@ from ._run import run
 from ._shell import Monitor
 from ._signatures import check_callbacks
 from ._supervisor import Supervisor, SupervisorRef
+from ._task import Task
+from ._task_stream import TaskResult, TaskStream
+from ._task_supervisor import TaskSupervisor, TaskSupervisorRef
 from ._waits import current_process, wait_event
 
 __all__ = [
@@ -93,6 +96,11 @@ __all__ = [
     "StopCause",
     "Supervisor",
     "SupervisorRef",
+    "Task",
+    "TaskResult",
+    "TaskStream",
+    "TaskSupervisor",
+    "TaskSupervisorRef",
     "Timeout",
     "Timer",
     "check_callbacks",

@@ -31,7 +31,7 @@ async def launch(
         Exit: if *host* is being stopped; the process may still be starting.
     """
     nursery.start_soon(process.run, name=process.label)
-    with blocked_on(blocked, process):
+    with blocked_on(blocked, process, until=process.started):
         in_time = await wait_for(
             process.started,
             timers=process.timers,
