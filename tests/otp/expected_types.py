@@ -217,7 +217,7 @@ async def wrong_options(me: Counter) -> None:
     Counter.child_spec(1, restarts="permanent")  # type: ignore[call-arg]  # misspelled
     ChildSpec("id", start_of(Counter), shutdown="later")  # type: ignore[arg-type]  # no such value
     open_server(int)  # type: ignore[arg-type]  # no process
-    open_server(Counter, retart="permanent")  # type: ignore[call-arg]  # misspelled
+    open_server(Counter, restrat="permanent")  # type: ignore[call-arg]  # misspelled
     open_supervisor([], strategy="one_for_two")  # type: ignore[call-overload]  # no such strategy
     open_supervisor([], max_restart=3)  # type: ignore[call-overload]  # misspelled
     me.link("name")  # type: ignore[arg-type]  # whereis gives the reference
