@@ -148,7 +148,11 @@ class Task(Generic[T]):
         if self._given_up:
             await trio.lowlevel.checkpoint()
             raise AwaitTimeoutError(f"the result of {work!r}, given up before,", timeout or 0.0)
-        if not process.done.fired and is_deadlock(process, host, in_callback=in_callback):
+        if (
+            not process.done.fired
+            and deadline > trio.current_time()
+            and is_deadlock(process, host, in_callback=in_callback)
+        ):
             await trio.lowlevel.checkpoint()
             if process is host:
                 raise CallingSelfError(f"{self.ref} cannot wait for its own result")

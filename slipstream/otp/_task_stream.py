@@ -147,7 +147,7 @@ class TaskStream(Generic[T]):
         traceback: TracebackType | None,
     ) -> None:
         self._is_open = False
-        for task in self._running:
+        for task in list(self._running):
             task.process.shut_down(SHUTDOWN, "asked")
         with trio.CancelScope(shield=True):
             for task in list(self._running):

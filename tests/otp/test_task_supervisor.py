@@ -572,6 +572,13 @@ async def test_waits_that_would_never_end_are_refused() -> None:
             await task.wait()
         return Reply(task)
 
+    async def look(me: Puppet, _: Caller) -> Reply:
+        task = await tasks.async_(back, me.ref, 0.0)
+        await trio.sleep(1.0)
+        with pytest.raises(AwaitTimeoutError):
+            await task.wait(timeout=0.0)  # which waits for nothing
+        return Reply(None)
+
     async def itself() -> None:
         await trio.sleep(1.0)
         for act in (mine[0].wait, mine[0].shutdown):
@@ -583,6 +590,7 @@ async def test_waits_that_would_never_end_are_refused() -> None:
         assert "waits for the caller" in await ref.call(ask)
         task = await ref.call(circle)
         assert await task.wait() == 1
+        await ref.call(look)
         mine.append(await tasks.async_nolink(itself))
         await mine[0].wait()
 
