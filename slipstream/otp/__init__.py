@@ -15,7 +15,7 @@ from slipstream.reasons import (
     Shutdown,
 )
 
-from . import sys
+from . import sys as sys  # not in __all__: a star import must not hide the standard one
 from ._backoff import Backoff
 from ._blocks import open_server, open_supervisor
 from ._calls import Caller, Pending
@@ -58,6 +58,9 @@ from ._shell import Monitor
 from ._signatures import check_callbacks
 from ._supervisor import Supervisor, SupervisorRef
 from ._table import Registered, Unregistered
+from ._task import Task
+from ._task_stream import TaskResult, TaskStream
+from ._task_supervisor import TaskSupervisor, TaskSupervisorRef
 from ._waits import current_process, wait_event
 
 __all__ = [
@@ -110,6 +113,11 @@ __all__ = [
     "Supervisor",
     "SupervisorRef",
     "SupervisorReport",
+    "Task",
+    "TaskResult",
+    "TaskStream",
+    "TaskSupervisor",
+    "TaskSupervisorRef",
     "Timeout",
     "Timer",
     "Unregistered",

@@ -25,6 +25,7 @@ from ._results import Exit, StopCause
 from ._shell import Phase, Shell
 from ._supervisor import Supervisor, SupervisorRef, check_list
 from ._supervisor_base import SupervisorBase
+from ._task_supervisor import TaskSupervisor, TaskSupervisorRef
 from ._timers import Timers
 from ._tree import Tree, open_trees
 from ._waits import Host, blocked_on, check_task, enclosing, wait_for
@@ -226,6 +227,13 @@ def open_server(
 
 @overload
 def open_supervisor(
+    children: type[TaskSupervisor],
+    *,
+    name: str | None = None,
+    shutdown: float | Literal["brutal_kill"] | None = 30.0,
+) -> AbstractAsyncContextManager[TaskSupervisorRef]: ...
+@overload
+def open_supervisor(
     children: type[DynamicSupervisor],
     *,
     name: str | None = None,
@@ -245,7 +253,9 @@ def open_supervisor(
     slow_after: float | None = None,
 ) -> AbstractAsyncContextManager[SupervisorRef]: ...
 def open_supervisor(
-    children: Iterable[ChildLike] | type[Supervisor | DynamicSupervisor] | ChildSpec = (),
+    children: Iterable[ChildLike]
+    | type[Supervisor | DynamicSupervisor | TaskSupervisor]
+    | ChildSpec = (),
     *,
     strategy: Strategy = "one_for_one",
     max_restarts: int = 3,

@@ -118,6 +118,7 @@ class Caller:
         if self.state is not SlotState.OPEN:
             return False
         self.state = state
+        self.binding = False  # whoever waits is free, though it may take a moment to go on
         self.value = value
         self.server.slots.pop(self, None)
         self.signal.fire()

@@ -18,7 +18,7 @@ from ._results import StopCause
 from ._shell import Shell
 
 if TYPE_CHECKING:
-    from ._dynamic_supervisor import DynamicSupervisor
+    from ._dynamic_supervisor import DynamicBase
 
 __all__ = ["DYNAMIC_CHECKS", "DynamicKeywords", "DynamicProcess"]
 
@@ -81,7 +81,7 @@ class DynamicProcess(Overseer):
 
     __slots__ = ("_extra_arguments", "_max_children")
 
-    server: "DynamicSupervisor"
+    server: "DynamicBase"
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

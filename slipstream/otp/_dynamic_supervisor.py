@@ -13,43 +13,13 @@ from ._ref import ServerRef
 from ._results import Ignore
 from ._supervisor_base import SupervisorBase, SupervisorBaseRef
 
-__all__ = ["DynamicSupervisor", "DynamicSupervisorRef"]
+__all__ = ["DynamicBase", "DynamicSupervisor", "DynamicSupervisorRef", "KeyedByRef"]
 
 
-class DynamicSupervisorRef(SupervisorBaseRef):
-    """The address of a dynamic supervisor.
-
-    Its children go by their references: the address that ``start_child`` gave, or one pinned to
-    the incarnation that lives now or, while it is being restarted, to the last one.
-    """
+class KeyedByRef(SupervisorBaseRef):
+    """The address of a supervisor whose children go by their references."""
 
     __slots__ = ()
-
-    async def start_child(self, child: ChildLike) -> ServerRef | None:
-        """Start a new child, and wait until it has started.
-
-        Its id says nothing: any number of children may share it. If the caller is cancelled, the
-        child is started all the same.
-
-        Returns:
-            Its reference, or ``None`` if it chose to be ignored; nothing of it is left then.
-
-        Raises:
-            ChildSpecError: if the specification is wrong, whether the supervisor lives or not.
-            MaxChildrenError: if there are as many children as there may be.
-            StartError: if it did not start; nothing of it is left.
-            AlreadyStartedError: if its name is taken.
-            ServerGoneError: if the supervisor is gone, or ends first.
-            DeadlockError: if the supervisor waits for the caller to start.
-            Exit: if the process round the current task is being stopped.
-        """
-        spec = ChildSpec.of(child)
-        if spec.significant:
-            raise ChildSpecError(
-                f"significant=True (child {spec.id!r}) does not go with a DynamicSupervisor, "
-                "which no child can shut down"
-            )
-        return cast("ServerRef | None", await self._request(DynamicProcess.start_child, spec))
 
     async def terminate_child(self, ref: ServerRef) -> None:
         """Stop a child, or cancel its restart. It is forgotten.
@@ -87,6 +57,42 @@ class DynamicSupervisorRef(SupervisorBaseRef):
         return self._supervisor().find(ref).spec
 
 
+class DynamicSupervisorRef(KeyedByRef):
+    """The address of a dynamic supervisor.
+
+    Its children go by their references: the address that ``start_child`` gave, or one pinned to
+    the incarnation that lives now or, while it is being restarted, to the last one.
+    """
+
+    __slots__ = ()
+
+    async def start_child(self, child: ChildLike) -> ServerRef | None:
+        """Start a new child, and wait until it has started.
+
+        Its id says nothing: any number of children may share it. If the caller is cancelled, the
+        child is started all the same.
+
+        Returns:
+            Its reference, or ``None`` if it chose to be ignored; nothing of it is left then.
+
+        Raises:
+            ChildSpecError: if the specification is wrong, whether the supervisor lives or not.
+            MaxChildrenError: if there are as many children as there may be.
+            StartError: if it did not start; nothing of it is left.
+            AlreadyStartedError: if its name is taken.
+            ServerGoneError: if the supervisor is gone, or ends first.
+            DeadlockError: if the supervisor waits for the caller to start.
+            Exit: if the process round the current task is being stopped.
+        """
+        spec = ChildSpec.of(child)
+        if spec.significant:
+            raise ChildSpecError(
+                f"significant=True (child {spec.id!r}) does not go with a DynamicSupervisor, "
+                "which no child can shut down"
+            )
+        return cast("ServerRef | None", await self._request(DynamicProcess.start_child, spec))
+
+
 def _check_ref(ref: object) -> None:
     if not isinstance(ref, ServerRef):
         raise TypeError(f"ref={ref!r} is wrong: it takes the ServerRef of a child")
@@ -96,7 +102,40 @@ class DynamicClassKeywords(ChildKeywords, DynamicKeywords, total=False):
     """What a dynamic supervisor's class may say of itself."""
 
 
-class DynamicSupervisor(SupervisorBase):
+class DynamicBase(SupervisorBase):
+    """A supervisor of children that go by their references, whatever may be asked of it."""
+
+    __slots__ = ()
+
+    _checks = DYNAMIC_CHECKS
+
+    def __init_subclass__(cls, **keywords: Unpack[DynamicClassKeywords]) -> None:
+        super().__init_subclass__(**keywords)
+
+    @classmethod
+    def child_spec(cls, *args: Any, **overrides: Unpack[DynamicClassKeywords]) -> ChildSpec:
+        """Give the specification of a supervisor of this class, whose ``init`` gets *args*.
+
+        The id of one that has no class of its own is its name, if it has one.
+
+        Raises:
+            ChildSpecError: for an unknown key or a wrong value.
+        """
+        options, rest = cls._divide(overrides, where=f"of {cls.__qualname__}.child_spec")
+        if DynamicBase in cls.__bases__ and rest.get("name") is not None:
+            rest = {"id": rest["name"], **rest}
+        return cls._make_spec(args, options, rest)
+
+    async def init(self, *args: Any, **_: Any) -> Mapping[str, Any] | Ignore | None:
+        """Give options, ``None`` for those of the class, or ``Ignore()`` not to start."""
+        if args and args != (None,):
+            raise TypeError(
+                f"{type(self).__qualname__} was given {len(args)} argument(s), but has no init"
+            )
+        return None
+
+
+class DynamicSupervisor(DynamicBase):
     """A supervisor that begins without children, and is asked to start each of them.
 
     Every child is restarted on its own, and forgotten when it has ended for good. All are stopped
@@ -115,35 +154,8 @@ class DynamicSupervisor(SupervisorBase):
 
     __slots__ = ()
 
-    _checks = DYNAMIC_CHECKS
-
     ref_class: ClassVar[type[ServerRef]] = DynamicSupervisorRef
 
-    def __init_subclass__(cls, **keywords: Unpack[DynamicClassKeywords]) -> None:
-        super().__init_subclass__(**keywords)
 
-    @classmethod
-    def child_spec(cls, *args: Any, **overrides: Unpack[DynamicClassKeywords]) -> ChildSpec:
-        """Give the specification of a supervisor of this class, whose ``init`` gets *args*.
-
-        The id of one of ``DynamicSupervisor`` itself is its name, if it has one.
-
-        Raises:
-            ChildSpecError: for an unknown key or a wrong value.
-        """
-        options, rest = cls._divide(overrides, where=f"of {cls.__qualname__}.child_spec")
-        if cls is DynamicSupervisor and rest.get("name") is not None:
-            rest = {"id": rest["name"], **rest}
-        return cls._make_spec(args, options, rest)
-
-    async def init(self, *args: Any, **_: Any) -> Mapping[str, Any] | Ignore | None:
-        """Give options, ``None`` for those of the class, or ``Ignore()`` not to start."""
-        if args and args != (None,):
-            raise TypeError(
-                f"{type(self).__qualname__} was given {len(args)} argument(s), but has no init"
-            )
-        return None
-
-
-DynamicProcess.serves = DynamicSupervisor
+DynamicProcess.serves = DynamicBase
 PROCESS_CLASSES["dynamic"] = DynamicProcess

@@ -36,7 +36,7 @@ async def launch(
     nursery.start_soon(process.run, name=process.label)
     limit = process.spec.start_timeout
     deadline = limit if limit == math.inf else trio.current_time() + limit
-    with blocked_on(blocked, process):
+    with blocked_on(blocked, process, until=process.started):
         in_time = await wait_for(
             process.started, timers=process.timers, host=host, deadline=deadline
         )

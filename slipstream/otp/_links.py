@@ -12,7 +12,7 @@ from ._results import Exited, StopCause
 if TYPE_CHECKING:
     from ._shell import Shell
 
-__all__ = ["Links", "link", "links_of", "tell_links", "unlink"]
+__all__ = ["Links", "link", "links_of", "sever", "tell_links", "unlink"]
 
 
 class Links:
@@ -55,12 +55,19 @@ def unlink(process: "Shell", ref: ServerRef) -> None:
     if process.links is not None:
         target = target_of(ref)
         for other in [peer for peer in process.links.peers if target in (peer, peer.address)]:
-            del process.links.peers[other]
-            links_of(other).peers.pop(process, None)
+            sever(process, other)
     address = _address_of(ref)
     process.mailbox.remove(
         lambda message: isinstance(message, Exited) and _address_of(message.ref) is address
     )
+
+
+@enable_ki_protection
+def sever(one: "Shell", other: "Shell") -> None:
+    """Take back the link of two processes, if there is one."""
+    for process, peer in ((one, other), (other, one)):
+        if process.links is not None:
+            process.links.peers.pop(peer, None)
 
 
 def _address_of(ref: ServerRef) -> object:

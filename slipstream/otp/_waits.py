@@ -127,23 +127,29 @@ class Edge(Protocol):
 class ProcessEdge:
     """That a process has to start or to end first, which nobody can do for it."""
 
-    __slots__ = ("server",)
+    __slots__ = ("server", "until")
 
-    def __init__(self, server: "Host") -> None:
+    def __init__(self, server: "Host", until: Signal | None) -> None:
         self.server = server
+        self.until = until
 
     @property
     def binding(self) -> bool:
-        return True
+        return self.until is None or not self.until.fired
 
 
 @contextmanager
-def blocked_on(host: "Host | None", process: "Host") -> Generator[None]:
-    """Note, as long as the block lasts, that *host*'s callback waits for *process*."""
+def blocked_on(
+    host: "Host | None", process: "Host", until: Signal | None = None
+) -> Generator[None]:
+    """Note, as long as the block lasts, that *host*'s callback waits for *process*.
+
+    It does no longer once *until* has fired, though it may take a moment to go on.
+    """
     if host is None:
         yield
         return
-    edge = ProcessEdge(process)
+    edge = ProcessEdge(process, until)
     host.edges[edge] = None
     try:
         yield

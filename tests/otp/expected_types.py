@@ -15,6 +15,8 @@ from slipstream.otp import (
     ChildInfo,
     ChildLike,
     ChildSpec,
+    DynamicSupervisor,
+    DynamicSupervisorRef,
     Exited,
     ExitReason,
     GenServer,
@@ -32,6 +34,10 @@ from slipstream.otp import (
     StopCause,
     Supervisor,
     SupervisorRef,
+    Task,
+    TaskResult,
+    TaskSupervisor,
+    TaskSupervisorRef,
     Timer,
     Via,
     open_server,
@@ -152,6 +158,35 @@ async def blocks() -> None:
     assert_type(start_of(Counter, 1), Start)
 
 
+async def tasks() -> None:
+    """Expect of tasks that their results, and their functions' arguments, are typed."""
+
+    async def fetch(url: str, retries: int) -> bytes:
+        return f"{url}{retries}".encode()
+
+    async def size(url: str) -> int:
+        return len(await fetch(url, 1))
+
+    async with open_supervisor(DynamicSupervisor) as dynamic:
+        assert_type(dynamic, DynamicSupervisorRef)
+    async with open_supervisor(TaskSupervisor) as running:
+        assert_type(running, TaskSupervisorRef)
+        assert_type(await running.start_child(fetch, "url", 1, restart="transient"), ServerRef)
+        task = await running.async_(fetch, "url", 1)
+        assert_type(task, Task[bytes])
+        assert_type(await task.wait(timeout=1.0), bytes)
+        assert_type(await task.shutdown(timeout="brutal_kill"), bool)
+        assert_type(await (await running.async_nolink(size, "url")).wait(), int)
+        async with running.stream(size, ["url"], max_concurrency=2, ordered=False) as results:
+            async for result in results:
+                assert_type(result, TaskResult[int])
+                assert_type(result.value, int)
+        await running.async_(fetch, "url")  # type: ignore[arg-type]  # an argument is missing
+        await running.async_(fetch, 1, 1)  # type: ignore[arg-type]  # the wrong one
+        running.stream(size, [1], max_concurrency=2)  # type: ignore[arg-type]  # the wrong items
+        running.stream(size, ["url"])  # type: ignore[call-arg]  # how many at a time?
+
+
 # -- what must not type-check
 
 
@@ -183,7 +218,7 @@ async def wrong_options(me: Counter) -> None:
     Counter.child_spec(1, restarts="permanent")  # type: ignore[call-arg]  # misspelled
     ChildSpec("id", start_of(Counter), shutdown="later")  # type: ignore[arg-type]  # no such value
     open_server(int)  # type: ignore[arg-type]  # no process
-    open_server(Counter, retart="permanent")  # type: ignore[call-arg]  # misspelled
+    open_server(Counter, restrat="permanent")  # type: ignore[call-arg]  # misspelled
     open_supervisor([], strategy="one_for_two")  # type: ignore[call-overload]  # no such strategy
     open_supervisor([], max_restart=3)  # type: ignore[call-overload]  # misspelled
     me.link("name")  # type: ignore[arg-type]  # whereis gives the reference

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+from hypothesis import given, strategies as st
 
 from slipstream.errors import ServerGoneError, StartError, WrongTaskError
 from slipstream.otp import (
@@ -39,6 +40,7 @@ from tests.otp.support import (
     pinned,
     puppet,
     records,
+    run_virtually,
     settle,
     sleep_then,
     started,
@@ -523,6 +525,97 @@ async def test_an_owned_process_may_be_linked_to_its_owner() -> None:
         with pytest.raises(ServerGoneError) as gone:
             await supervisor.child("outer").call(own)
         assert isinstance(gone.value.__cause__, Boom)
+
+
+class Model:
+    """What links do, in a page: who lives, who ended why, who was told of whom."""
+
+    def __init__(self, traps: list[bool]) -> None:
+        self.traps = traps
+        self.ended: dict[int, ExitReason] = {}
+        self.links: set[frozenset[int]] = set()
+        self.told: set[tuple[int, int, ExitReason]] = set()
+
+    def link(self, one: int, other: int) -> None:
+        if other in self.ended:
+            self.hear(one, other, NOPROC)
+        elif one != other:
+            self.links.add(frozenset({one, other}))
+
+    def unlink(self, one: int, other: int) -> None:
+        self.links.discard(frozenset({one, other}))
+
+    def end(self, one: int, reason: ExitReason) -> None:
+        self.ended[one] = reason
+        tied = [pair for pair in self.links if one in pair]
+        self.links.difference_update(tied)
+        for pair in tied:
+            [other] = pair - {one}
+            if other not in self.ended:
+                self.hear(other, one, reason)
+
+    def hear(self, one: int, other: int, reason: ExitReason) -> None:
+        if self.traps[one]:
+            self.told.add((one, other, reason))
+        elif reason != NORMAL:
+            self.end(one, reason)
+
+
+NUMBERS = st.integers(0, 3)  # few, so that they collide
+STEPS = st.one_of(
+    st.tuples(st.just("link"), NUMBERS, NUMBERS),
+    st.tuples(st.just("unlink"), NUMBERS, NUMBERS),
+    st.tuples(st.just("end"), NUMBERS, st.sampled_from([NORMAL, SHUTDOWN, BOOM, KILLED])),
+)
+
+
+@given(traps=st.lists(st.booleans(), min_size=4, max_size=4), steps=st.lists(STEPS, max_size=25))
+def test_any_web_of_links_comes_apart_as_the_model_says(
+    traps: list[bool], steps: list[tuple[str, int, Any]]
+) -> None:
+    """Whoever links whom, takes it back and ends: the same live, for the same reasons."""
+    run_virtually(_check_web, traps, steps)
+
+
+async def _check_web(traps: list[bool], steps: list[tuple[str, int, Any]]) -> None:
+    model, diary = Model(traps), Diary()
+    kids = [
+        (trapper if trap else puppet)(str(number), diary, restart="temporary")
+        for number, trap in enumerate(traps)
+    ]
+    async with open_supervisor(kids) as supervisor:
+        refs = [pinned(supervisor, str(number)) for number in range(4)]
+        numbers = {supervisor.child(str(number)): number for number in range(4)}
+        numbers |= {ref: number for number, ref in enumerate(refs)}
+        for what, one, other in steps:
+            if one in model.ended:
+                continue
+            getattr(model, what)(one, other)
+            if what == "end" and other == KILLED:
+                process = process_of(refs[one])
+                assert process is not None
+                process.kill()
+            elif what == "end":
+                refs[one].cast(end(other))
+            else:
+                refs[one].cast(lambda me, what=what, other=other: getattr(me, what)(refs[other]))
+            await settle()
+            assert alive_of(refs) == [number for number in range(4) if number not in model.ended]
+            for number, reason in model.ended.items():
+                assert await refs[number].wait() == reason
+        told = {(int(name), numbers[m.ref], m.reason) for name, m in diary.of("info")}
+        assert told == model.told
+        tied = {
+            frozenset({number, refs.index(peer.make_ref().pin())})
+            for number in alive_of(refs)
+            for peer in peers_of(refs[number])
+        }
+        assert tied == model.links
+
+
+def alive_of(refs: list[ServerRef]) -> list[int]:
+    """Give the numbers of those that live."""
+    return [number for number, ref in enumerate(refs) if ref.alive]
 
 
 @virtual

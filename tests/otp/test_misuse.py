@@ -269,3 +269,36 @@ async def test_a_reference_of_an_ended_process_says_so_whatever_is_asked() -> No
     assert not ref.alive
     assert supervisor.whereis("top") is None
     assert await ref.wait() == SHUTDOWN
+
+
+@pytest.mark.parametrize("how", ["start_child", "start_owned", "reply"])
+@virtual
+async def test_who_has_been_answered_waits_no_longer_though_it_has_not_gone_on_yet(
+    how: str,
+) -> None:
+    """TRI-062: a child that has started, and a server that has replied, may call back at once."""
+
+    async def call_back(me: Puppet) -> None:
+        me.write("answer", await a.call(ping))
+
+    async def start(me: Puppet, _: Caller) -> Reply:
+        spec = puppet("b", diary, init=lambda _: NoReply(continue_with=call_back))
+        if how == "start_child":
+            await supervisor.start_child(spec)
+        elif how == "start_owned":
+            await me.start_owned(spec)
+        else:
+            assert await c.call(reply_first) == "first"
+        return Reply(None)
+
+    async def reply_first(me: Puppet, caller: Caller) -> NoReply:
+        caller.reply("first")
+        await call_back(me)
+        return NoReply()
+
+    diary = Diary()
+    async with open_supervisor([puppet("a"), puppet("c", diary)]) as supervisor:
+        a, c = supervisor.child("a"), supervisor.child("c")
+        await a.call(start)
+        await settle()
+        assert diary.of("answer") == [("c" if how == "reply" else "b", 1)]
