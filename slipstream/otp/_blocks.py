@@ -15,6 +15,7 @@ from slipstream.reasons import SHUTDOWN, Crashed
 from ._calls import gone_error
 from ._child_spec import ChildKeywords, ChildLike, ChildSpec, HasChildSpec, Start
 from ._children import AutoShutdown, Strategy, check_supervisor_keys
+from ._dynamic_process import DynamicKeywords
 from ._dynamic_supervisor import DynamicSupervisor, DynamicSupervisorRef
 from ._exits import leaves, normalise
 from ._launch import launch, make_process
@@ -231,6 +232,8 @@ def open_supervisor(
     *,
     name: str | None = None,
     shutdown: float | Literal["brutal_kill"] | None = 30.0,
+    slow_after: float | None = None,
+    **options: Unpack[DynamicKeywords],
 ) -> AbstractAsyncContextManager[TaskSupervisorRef]: ...
 @overload
 def open_supervisor(
@@ -239,31 +242,29 @@ def open_supervisor(
     name: str | None = None,
     shutdown: float | Literal["brutal_kill"] | None = 30.0,
     slow_after: float | None = None,
+    **options: Unpack[DynamicKeywords],
 ) -> AbstractAsyncContextManager[DynamicSupervisorRef]: ...
 @overload
 def open_supervisor(
     children: Iterable[ChildLike] | type[Supervisor] | ChildSpec = (),
     *,
+    name: str | None = None,
+    shutdown: float | Literal["brutal_kill"] | None = 30.0,
+    slow_after: float | None = None,
     strategy: Strategy = "one_for_one",
     max_restarts: int = 3,
     max_seconds: float = 5.0,
     auto_shutdown: AutoShutdown = "never",
-    name: str | None = None,
-    shutdown: float | Literal["brutal_kill"] | None = 30.0,
-    slow_after: float | None = None,
 ) -> AbstractAsyncContextManager[SupervisorRef]: ...
 def open_supervisor(
     children: Iterable[ChildLike]
     | type[Supervisor | DynamicSupervisor | TaskSupervisor]
     | ChildSpec = (),
     *,
-    strategy: Strategy = "one_for_one",
-    max_restarts: int = 3,
-    max_seconds: float = 5.0,
-    auto_shutdown: AutoShutdown = "never",
     name: str | None = None,
     shutdown: float | Literal["brutal_kill"] | None = 30.0,
     slow_after: float | None = None,
+    **options: Any,
 ) -> AbstractAsyncContextManager[Any]:
     """Open a supervisor, and with it a tree of processes, that lives as long as the block.
 
@@ -274,40 +275,40 @@ def open_supervisor(
 
     Args:
         children: specifications, pairs of a class and its argument, or classes; or a class of
-            supervisors, dynamic or not, or the specification of one, which then has these options
-            itself; the reference is of the kind that belongs to it.
-        strategy: ``"one_for_one"``, ``"one_for_all"`` or ``"rest_for_one"``.
-        max_restarts: how many restarts are allowed within *max_seconds*.
-        max_seconds: the length of that time.
-        auto_shutdown: whether the end of ``"any_significant"`` child, or of
-            ``"all_significant"`` ones, ends the supervisor; or ``"never"``.
+            supervisors, dynamic or not, whose options these override, or the specification of one,
+            which has them itself. The reference is of the kind that belongs to it.
         name: the name of the supervisor in its tree.
         shutdown: the seconds that the whole tree has to stop.
         slow_after: after how many seconds a callback that still runs is reported, in all of the
             tree where nothing else is said; ``None`` is never, or what the class of the root says.
+        **options: what kind of supervisor it is: *strategy*, ``"one_for_one"`` unless it is
+            ``"one_for_all"`` or ``"rest_for_one"``; *max_restarts* (3), how many restarts are
+            allowed within *max_seconds* (5); *auto_shutdown*, whether the end of
+            ``"any_significant"`` child, or of ``"all_significant"`` ones, ends the supervisor, or
+            ``"never"``.
 
     Raises:
         ChildSpecError: if a child or an option is wrong; nothing was started.
         StartError: if a child does not start; those before it have been stopped.
         SupervisorGaveUpError: if it gave up, and the block raises nothing itself.
     """
-    options = check_supervisor_keys(
-        {
-            "strategy": strategy,
-            "max_restarts": max_restarts,
-            "max_seconds": max_seconds,
-            "auto_shutdown": auto_shutdown,
-        },
-        where="of open_supervisor",
-    )
     root: Any = children
-    if isinstance(root, ChildSpec) or (isinstance(root, type) and issubclass(root, SupervisorBase)):
-        spec = ChildSpec.of(cast("ChildLike", root), shutdown=shutdown)
+    if isinstance(root, type) and issubclass(root, SupervisorBase):
+        root = cast("type[HasChildSpec]", root).child_spec(**options)
+    elif isinstance(root, ChildSpec) and options:
+        given = ", ".join(f"{key}={value!r}" for key, value in options.items())
+        raise ChildSpecError(
+            f"open_supervisor was given {given} beside a ChildSpec: what it starts has its options "
+            "from child_spec"
+        )
+    if isinstance(root, ChildSpec):
+        spec = ChildSpec.of(root, shutdown=shutdown)
         if name is not None:
             spec = ChildSpec.of(spec, name=name)
         if slow_after is not None:
             spec = ChildSpec.of(spec, slow_after=slow_after)
     else:
+        options = check_supervisor_keys(options, where="of open_supervisor")
         spec = ChildSpec(
             id="root",
             start=Start(Supervisor, (check_list(children, options),), options),

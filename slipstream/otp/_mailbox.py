@@ -33,7 +33,10 @@ collector does not visit again and again while it lies in a long queue.
 
 def is_cast(item: Any) -> bool:
     """Tell whether *item* is a message for ``handle_cast``."""
-    return type(item) is tuple and len(item) == 2 and item[0] is CAST
+    if type(item) is not tuple:
+        return False
+    pair: tuple[Any, ...] = item
+    return len(pair) == 2 and pair[0] is CAST
 
 
 class Timer:

@@ -16,6 +16,7 @@ from slipstream.errors import (
 )
 from slipstream.otp import (
     ChildSpec,
+    DynamicSupervisor,
     Exit,
     GenServer,
     Reply,
@@ -513,3 +514,23 @@ async def test_a_bug_in_the_stop_itself_is_raised_and_hangs_nothing(
     with pytest.raises(LookupError, match="a bug"):
         async with open_supervisor([puppet("a"), puppet("b")]):
             monkeypatch.setattr("slipstream.otp._shell.Shell.shut_down", broken)
+
+
+@virtual
+async def test_options_beside_a_class_override_it_and_beside_a_specification_are_refused() -> None:
+    """SUP-073: nothing that is said is passed over in silence."""
+
+    class App(Supervisor, max_restarts=5):
+        pass
+
+    with pytest.raises(SupervisorGaveUpError, match="max_restarts=0"):
+        async with open_supervisor(App, max_restarts=0) as supervisor:
+            await supervisor.start_child(puppet("a"))
+            supervisor.child("a").cast(crash())
+            await supervisor.wait()
+    with pytest.raises(ChildSpecError, match="max_children=-1"):
+        open_supervisor(DynamicSupervisor, max_children=-1)
+    with pytest.raises(ChildSpecError, match=r"unknown key 'max_restart' .*did you mean"):
+        open_supervisor([], max_restart=1)  # type: ignore[call-overload]
+    with pytest.raises(ChildSpecError, match="max_restarts=0 beside a ChildSpec"):
+        open_supervisor(App.child_spec(), max_restarts=0)
