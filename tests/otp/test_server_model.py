@@ -480,7 +480,12 @@ ending = st.tuples(
         st.one_of(
             st.tuples(
                 st.just("call"),
-                st.builds(Doing, st.sampled_from(["reply", "noreply", "stop reply"]), takes),
+                st.builds(
+                    Doing,
+                    st.sampled_from(["reply", "noreply", "stop reply", "exit"]),
+                    takes,
+                    st.booleans(),
+                ),
                 timeouts,
             ),
             st.tuples(st.just("advance"), st.just(1)),
