@@ -263,13 +263,11 @@ class ServerProcess(Process):
         return True
 
     def _was_interrupted_to_drain(self, error: BaseException) -> bool:
-        return (
-            self.spec.drain
-            and self.halt is not None
-            and not self.killed
-            and not self.scope.cancel_called
-            and isinstance(normalise(error), Exit)
-        )
+        if not self.spec.drain or self.halt is None or self.killed or self.scope.cancel_called:
+            return False
+        simple = normalise(error)
+        # That of a wait has the very reason of the stop; any other is the callback's own.
+        return isinstance(simple, Exit) and simple.reason is self.halt
 
     def stop_starting(self) -> None:
         if self.links is not None and self.links.signal is self.stop_reason:

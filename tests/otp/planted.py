@@ -30,7 +30,8 @@ def find(check: Callable[..., None], drawn: Any, examples: int) -> None:
     logger = logging.getLogger("slipstream")
     logger.disabled = True
     try:
-        with pytest.raises((AssertionError, trio.TooSlowError)):
+        # What is found, but not twice, is found: a fault may make a process depend on chance.
+        with pytest.raises((AssertionError, trio.TooSlowError, hypothesis.errors.Flaky)):
             check(
                 drawn,
                 examples,

@@ -41,12 +41,13 @@ class Slot:
     deadline: float
     abandons: bool
     state: str = "open"
+    settled: tuple[Any, ...] = ()
     outcome: tuple[Any, ...] | None = None
 
     def settle(self, state: str, *outcome: Any) -> bool:
         if self.state != "open":
             return False
-        self.state = state
+        self.state, self.settled = state, outcome[:-1]
         if self.outcome is None:
             self.outcome = outcome
         return True
@@ -57,6 +58,11 @@ class Slot:
             self.outcome = outcome
             if self.abandons:
                 self.state = "abandoned"
+
+    def wait_again(self, now: float, deadline: float) -> None:
+        """Have the caller come back."""
+        self.deadline = deadline
+        self.outcome = None if self.state == "open" else (*self.settled, now)
 
 
 @attrs.define(eq=False)

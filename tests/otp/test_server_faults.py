@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from slipstream.errors import CallTimeoutError
+from slipstream.otp import Exit
 from slipstream.otp._calls import Caller, Pending, SlotState
 from slipstream.otp._mailbox import STOP_MARK, Mailbox, is_cast
 from slipstream.otp._process import Process
@@ -338,6 +339,18 @@ def a_second_stop_gives_more_time(patch: Patch) -> None:
     around(patch, Process, "_die_by", make)
 
 
+def an_exit_of_its_own_does_not_end_a_drain(patch: Patch) -> None:
+    def make(interrupted: Callable[..., bool]) -> Callable[..., bool]:
+        def wrong(self: ServerProcess, error: BaseException) -> bool:
+            if isinstance(error, Exit) and self.halt is not None:
+                error = Exit(self.halt)
+            return interrupted(self, error)
+
+        return wrong
+
+    around(patch, ServerProcess, "_was_interrupted_to_drain", make)
+
+
 FAULTS: Final[dict[str, list[Fault]]] = {
     "anything": [
         a_reply_is_lost,
@@ -366,6 +379,7 @@ FAULTS: Final[dict[str, list[Fault]]] = {
         continuing_forgets_the_idle_timeout,
     ],
     "ending": [
+        an_exit_of_its_own_does_not_end_a_drain,
         terminate_is_told_another_reason,
         the_last_reply_comes_before_terminate,
         the_last_reply_is_lost_when_terminate_raises,

@@ -42,6 +42,7 @@ from tests.otp.support import Boom, run_virtually, settle
 # messages come, and callbacks last, by whole seconds.
 IDLE, INTERRUPT, BUDGET, CALL = 2.0**-6, 2.0**-10, 2.0**-11, 2.0**-12
 
+UNANSWERED = {"timeout", "cancelled"}
 REASONS: dict[str, ExitReason] = {"normal": NORMAL, "x": Shutdown("x")}
 WORDS: dict[ExitReason, str] = {
     NORMAL: "normal",
@@ -110,6 +111,7 @@ steps = st.one_of(
     advances,
     st.tuples(st.just("reply"), numbers),
     st.tuples(st.just("cancel"), numbers),
+    st.tuples(st.just("again"), numbers, timeouts),
     st.tuples(st.just("burst"), st.lists(st.one_of(tells, promises), min_size=2, max_size=4)),
 )
 stops = st.one_of(
@@ -247,6 +249,7 @@ class Script:
         self.outcomes: dict[str, tuple[Any, ...]] = {}
         self.stops: dict[str, tuple[Any, ...] | None] = {}
         self.scopes: dict[str, trio.CancelScope] = {}
+        self.promises: dict[str, Pending[Any]] = {}
         self.ended: list[tuple[str, float]] = []
         self.serial = 0
 
@@ -310,6 +313,8 @@ class Script:
                 self.scopes[id_].cancel()
                 await settle()
                 self.model.cancel(id_)
+            case ("again", number, timeout):
+                self.wait_again(number, timeout)
             case ("stop", reason):
                 self.serial += 1
                 self.stops[f"{self.serial:02}"] = None
@@ -342,16 +347,28 @@ class Script:
             case "info":
                 self.ref.send(letter)
             case _:
-                deadline = math.inf if timeout is None else self.model.now + timeout
-                slot = Slot(id_, deadline, abandons=kind == "call")
+                slot = Slot(id_, self.deadline(timeout), abandons=kind == "call")
                 self.scopes[id_] = trio.CancelScope()
-                pending = self.ref.send_request(letter) if kind == "request" else None
-                self.nursery.start_soon(self.call, letter, timeout, pending)
+                if kind == "request":
+                    self.promises[id_] = self.ref.send_request(letter)
+                self.nursery.start_soon(self.call, letter, timeout)
         self.model.receive(Item("call" if slot else kind, id_, doing, slot))
 
-    async def call(
-        self, letter: Letter, timeout: float | None, pending: Pending[Any] | None
-    ) -> None:
+    def deadline(self, timeout: float | None) -> float:
+        return math.inf if timeout is None else self.model.now + timeout
+
+    def wait_again(self, number: int, timeout: float | None) -> None:
+        """Come back to a promise whose wait has ended without an answer."""
+        left = [i for i in sorted(self.promises) if self.outcomes.get(i, ("",))[0] in UNANSWERED]
+        if left:
+            id_ = left[number % len(left)]
+            del self.outcomes[id_]
+            self.scopes[id_] = trio.CancelScope()
+            self.nursery.start_soon(self.call, Letter(id_, Doing()), timeout)
+            self.model.slots[id_].wait_again(self.model.now, self.deadline(timeout))
+
+    async def call(self, letter: Letter, timeout: float | None) -> None:
+        pending = self.promises.get(letter.id)
         outcome: tuple[Any, ...] = ("cancelled",)
         with self.scopes[letter.id]:
             try:
@@ -463,7 +480,12 @@ ending = st.tuples(
         st.one_of(
             st.tuples(
                 st.just("call"),
-                st.builds(Doing, st.sampled_from(["reply", "noreply", "stop reply"]), takes),
+                st.builds(
+                    Doing,
+                    st.sampled_from(["reply", "noreply", "stop reply", "exit"]),
+                    takes,
+                    st.booleans(),
+                ),
                 timeouts,
             ),
             st.tuples(st.just("advance"), st.just(1)),

@@ -176,6 +176,25 @@ async def test_with_drain_what_was_queued_before_is_handled() -> None:
     assert [entry[2:] for entry in diary] == [(), (), ("before",), (SHUTDOWN,)]
 
 
+@virtual
+async def test_an_exit_of_its_own_ends_a_process_that_drains() -> None:
+    """TRI-081: only the Exit of a wait that was interrupted is no reason to end."""
+    diary = Diary()
+
+    async def leave(_: Puppet) -> None:
+        await trio.sleep(0.5)
+        raise Exit(Shutdown("enough"))
+
+    async with open_supervisor([puppet("a", diary, drain=True)]) as supervisor:
+        one = pinned(supervisor, "a")
+        one.cast(leave)
+        await settle()
+        one.cast("before")
+        await supervisor.terminate_child("a")
+        assert await one.wait() == Shutdown("enough")
+    assert diary == [("init", "a"), ("terminate", "a", Shutdown("enough"))]
+
+
 @pytest.mark.parametrize("drain", [False, True])
 @virtual
 async def test_a_callback_that_runs_too_long_is_cancelled_and_terminate_still_runs(

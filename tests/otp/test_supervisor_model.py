@@ -38,6 +38,7 @@ plans: st.SearchStrategy[list[str]] = st.one_of(st.just([]), outcomes)
 restarts = st.sampled_from(["permanent", "permanent", "transient", "temporary"])
 ids = st.sampled_from(IDS[:3])
 ends = st.sampled_from(["crash", "crash", "normal", "shutdown"])
+all_ends = st.one_of(ends, ends, ends, st.just("stopped"))
 requests = st.sampled_from(["terminate", "restart", "delete"])
 delays = st.sampled_from([1.0, DELAY - EPSILON, DELAY, DELAY + EPSILON])
 offsets = st.sampled_from([-EPSILON, 0.0, EPSILON])
@@ -73,7 +74,7 @@ behind_step = st.tuples(
         st.just(("stop",)),
     ),
 )
-end_step = st.tuples(st.just("end"), ids, ends, plans, ids, plans)
+end_step = st.tuples(st.just("end"), ids, all_ends, plans, ids, plans)
 steps = st.one_of(
     end_step,
     st.tuples(st.just("both"), ids, ends, ids, ends),
@@ -267,7 +268,11 @@ class Script:
                 if other != id_:
                     self.plan(other, other_plan)
                 if id_ in running:
-                    self.supervisor.child(id_).cast(ENDS[how])
+                    if how == "stopped":  # by somebody who is not its supervisor
+                        how = "normal"
+                        await self.supervisor.child(id_).stop()
+                    else:
+                        self.supervisor.child(id_).cast(ENDS[how])
                     for model in self.models:
                         model.end(_kid(model, id_), how)
                         model.work()
