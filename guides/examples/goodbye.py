@@ -10,7 +10,7 @@ class Worker(GenServer):
         self.name, self.clock, self.goodbye = name, clock, goodbye
 
     def say(self, what):
-        print(f"{trio.current_time() - self.clock:.0f} s: {self.name} {what}")
+        print(f"{trio.current_time() - self.clock:.1f} s: {self.name} {what}")
 
     async def handle_cast(self, seconds):
         await trio.sleep(seconds)
@@ -32,11 +32,11 @@ async def main():
         Worker.child_spec("plain", clock, id="plain"),
     ]
     async with open_supervisor(children) as supervisor:
-        for name, seconds in {"plain": 1.0, "drained": 1.0, "stuck": 3600.0}.items():
+        for name, seconds in {"plain": 1.0, "drained": 1.5, "stuck": 3600.0}.items():
             supervisor.child(name).cast(seconds)
             supervisor.child(name).cast(seconds)
         await trio.sleep(0.0)
-    print(f"{trio.current_time() - clock:.0f} s: all have ended")
+    print(f"{trio.current_time() - clock:.1f} s: all have ended")
 
 
 if __name__ == "__main__":

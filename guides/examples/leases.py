@@ -2,7 +2,7 @@
 
 import trio
 
-from slipstream.otp import Down, GenServer, NoReply, Reply, open_supervisor, run
+from slipstream.otp import Down, GenServer, Ignore, Reply, open_supervisor, run
 
 
 class Seats(GenServer, name="seats"):
@@ -26,16 +26,15 @@ class Seats(GenServer, name="seats"):
             case Down(monitor, _, reason) if monitor in self.taken:
                 del self.taken[monitor]
                 self.free += 1
-                print("a seat is free again:", reason)
+                if reason.abnormal:
+                    print("a seat is free again:", reason.exception)
 
 
 class Guest(GenServer, restart="temporary"):
     async def init(self):
-        return NoReply(continue_with="sit down")
-
-    async def handle_continue(self, argument):
         if not await self.whereis("seats").call(("take", self.ref)):
             print("no seat")
+            return Ignore()
 
     async def handle_cast(self, message):
         raise RuntimeError(message)
