@@ -27,7 +27,7 @@ class Seats(GenServer, name="seats"):
                 del self.taken[monitor]
                 self.free += 1
                 if reason.abnormal:
-                    print("a seat is free again:", reason.exception)
+                    print("a seat is free again:", reason)
 
 
 class Guest(GenServer, restart="temporary"):

@@ -2,7 +2,7 @@
 
 import trio
 
-from slipstream.otp import Exited, GenServer, open_supervisor, run
+from slipstream.otp import Crashed, Exited, GenServer, open_supervisor, run
 
 
 class Half(GenServer, restart="temporary"):
@@ -28,8 +28,8 @@ class Operator(GenServer, restart="temporary"):
 
     async def handle_info(self, message):
         match message:
-            case Exited(_, reason):
-                print("the operator hears of it:", reason.exception)
+            case Exited(_, Crashed(error)):
+                print("the operator hears of it:", error)
 
 
 async def main():
