@@ -38,8 +38,9 @@ nitpick_ignore_regex = [
     (r"py:.*", r"slipstream(\.\w+)*\._\w+(\.\w+)?"),
     # ... where the annotation is a string.
     (r"py:class", r"ClientServer|Name|Shell|Tree"),
-    # A type variable, which Sphinx takes for a class.
+    # Type variables, which Sphinx takes for classes.
     (r"py:obj", r"slipstream\.interfaces\.T"),
+    (r"py:class", r"Ts"),
 ]
 
 

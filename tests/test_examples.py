@@ -14,7 +14,6 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from slipstream import otp
 from slipstream.testing import PhoenixServer
 from tests.otp.support import run_virtually
 from tests.transport.proxies import http_proxy, relay
@@ -187,8 +186,6 @@ def test_a_guide_shows_the_files_that_run(guide: str, count: int) -> None:
 def test_a_program_of_the_guide_to_supervision_prints_what_the_guide_says(
     name: str, printed: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if name == "tasks" and not hasattr(otp, "TaskSupervisor"):
-        pytest.skip("there is no TaskSupervisor yet")
     run_virtually(load(name).main)
     assert capsys.readouterr().out == printed
 
