@@ -37,7 +37,7 @@ nitpick_ignore_regex = [
     # In signatures of the parts that a user gets, but does not make: their modules are private.
     (r"py:.*", r"slipstream(\.\w+)*\._\w+(\.\w+)?"),
     # ... where the annotation is a string.
-    (r"py:class", r"ClientServer|Shell"),
+    (r"py:class", r"ClientServer|Name|Shell|Tree"),
     # Type variables, which Sphinx takes for classes.
     (r"py:obj", r"slipstream\.interfaces\.T"),
     (r"py:class", r"Ts"),

@@ -12,14 +12,19 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from slipstream.testing import PhoenixServer
+from tests.otp.support import run_virtually
 from tests.transport.proxies import http_proxy, relay
 from tests.transport.support import serving
 
 GUIDES = Path(__file__).parent.parent / "guides"
 EXAMPLES = GUIDES / "examples"
 SHOWN = re.compile(r"<!-- (\w+\.py) -->\n```python\n(.*?)```", re.DOTALL)
+PRINTED = re.compile(r"<!-- (\w+)\.py prints -->\n```\n(.*?)```", re.DOTALL)
+
+SUPERVISION = (GUIDES / "supervision.md").read_text("utf-8")
 
 
 def load(name: str) -> ModuleType:
@@ -167,9 +172,33 @@ async def test_over_a_unix_socket(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert capsys.readouterr().out == "joined {'welcome': 'rooms:lobby'}\n"
 
 
-@pytest.mark.parametrize(("guide", "count"), [("getting-started", 6), ("connections", 3)])
+@pytest.mark.parametrize(
+    ("guide", "count"), [("getting-started", 6), ("connections", 3), ("supervision", 19)]
+)
 def test_a_guide_shows_the_files_that_run(guide: str, count: int) -> None:
     shown = dict(SHOWN.findall((GUIDES / f"{guide}.md").read_text()))
     assert len(shown) == count
     for name, text in shown.items():
         assert text == (EXAMPLES / name).read_text(), f"{name} differs from what the guide shows"
+
+
+@pytest.mark.parametrize(("name", "printed"), PRINTED.findall(SUPERVISION))
+def test_a_program_of_the_guide_to_supervision_prints_what_the_guide_says(
+    name: str, printed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_virtually(load(name).main)
+    assert capsys.readouterr().out == printed
+
+
+async def test_the_tests_of_the_guide_to_supervision(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    module = load("meter_test")
+    for name in [name for name in vars(module) if name.startswith("test_")]:
+        await getattr(module, name)(autojump_clock)
+
+
+def test_every_program_of_the_guide_to_supervision_is_run() -> None:
+    shown = {name.removesuffix(".py") for name, _ in SHOWN.findall(SUPERVISION)}
+    assert shown - {name for name, _ in PRINTED.findall(SUPERVISION)} == {"meter_test"}

@@ -84,7 +84,7 @@ def _is_control(item: Any) -> bool:
 class Mailbox:
     """What a process has yet to handle.
 
-    A call lies in it as its :class:`Caller`, a cast as a pair that begins with :data:`CAST`;
+    A call lies in it as its :class:`Caller`, a cast as a pair that begins with ``CAST``;
     anything else is a bare message for ``handle_info``.
     """
 

@@ -162,6 +162,21 @@ def test_the_catalogue_is_whole() -> None:
     assert all(len(named) == len(set(named)) for named in cases.values())
 
 
+def test_the_guide_tells_what_is_left_out() -> None:
+    guide = (TESTS.parent / "guides/otp.md").read_text("utf-8").partition("that are left out")[2]
+    rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", guide, re.MULTILINE))
+    assert {key: value for key, value in rows.items() if ID.fullmatch(key)} == NOT_APPLICABLE
+    counts: dict[str, dict[str, int]] = {}
+    for suite, reasons in LEFT_OUT.items():
+        for reason, cases in reasons.items():
+            counts.setdefault(reason, {})[suite] = len(cases)
+    told = {
+        reason: ", ".join(f"`{suite}` {count}" for suite, count in suites.items())
+        for reason, suites in counts.items()
+    }
+    assert {reason: rows.get(reason) for reason in told} == told
+
+
 def test_every_behaviour_of_the_catalogue_has_a_test_and_none_is_invented() -> None:
     named: set[str] = set()
     for path in TESTS.rglob("*.py"):
