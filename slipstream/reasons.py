@@ -55,6 +55,11 @@ class ExitReason:
         """Whether it is any reason other than normal and shutdown (with or without a detail)."""
         return not isinstance(self, Normal | Shutdown)
 
+    @property
+    def exception(self) -> BaseException | None:
+        """The exception that the process ended by, if it crashed."""
+        return None
+
 
 @attrs.frozen
 class Normal(ExitReason):
@@ -87,7 +92,7 @@ class Restarting(ExitReason):
 class Crashed(ExitReason):
     """The process ended by an *exception* that left one of its callbacks."""
 
-    exception: BaseException
+    exception: BaseException  # pyright: ignore[reportIncompatibleMethodOverride]  # it is read-only, too
 
 
 NORMAL: Final = Normal()

@@ -13,6 +13,7 @@ from slipstream.otp import (
     ChildKeywords,
     ChildSpec,
     Ignore,
+    Name,
     NoReply,
     Reply,
     ServerRef,
@@ -189,13 +190,17 @@ class SlipstreamClient(ChildDefaults):
         """Why the client is being stopped: ``"asked"``, ``"cancelled"`` or ``"failed"``."""
         return self._slipstream_server.stop_cause
 
-    def whereis(self, name: str) -> ServerRef | None:
+    def whereis(self, name: Name) -> ServerRef | None:
         """Find the process of that *name* in this tree."""
         return self._slipstream_server.whereis(name)
 
     def cast(self, name: Any, message: Any) -> None:
         """Send *message* to the ``handle_cast`` of a process, by name or reference."""
         self._slipstream_server.cast(name, message)
+
+    async def call(self, to: Name | ServerRef, request: Any, *, timeout: float | None = 5.0) -> Any:
+        """Call a process, by name or reference; see :meth:`ServerRef.call`."""
+        return await self._slipstream_server.call(to, request, timeout=timeout)
 
     def monitor(self, ref: ServerRef) -> Any:
         """Have ``handle_info`` told when *ref* ends, with a ``Down``."""

@@ -5,10 +5,12 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar, Final, TypeAlias, Unpack, cast
 
-from slipstream.errors import ServerGoneError, WrongTaskError
-from slipstream.reasons import ExitReason
+import trio
 
-from ._calls import Caller
+from slipstream.errors import ServerGoneError, WrongTaskError
+from slipstream.reasons import NOPROC, ExitReason
+
+from ._calls import Caller, gone_error
 from ._child_spec import ChildDefaults, ChildKeywords, ChildSpec, Start
 from ._launch import PROCESS_CLASSES
 from ._links import link, unlink
@@ -207,6 +209,22 @@ class GenServer(ChildDefaults):
             return
         if ref is not None:
             ref.cast(message)
+
+    async def call(self, to: Name | ServerRef, request: Any, *, timeout: float | None = 5.0) -> Any:
+        """Call a process, by name or reference; see :meth:`ServerRef.call`.
+
+        Raises:
+            ServerGoneError: also if nobody has the name.
+        """
+        ref, refusal = None, gone_error(to, NOPROC)
+        try:
+            ref = to if isinstance(to, ServerRef) else self.whereis(to)
+        except ServerGoneError as error:  # the registry is not there either
+            refusal = error
+        if ref is None:
+            await trio.lowlevel.checkpoint()
+            raise refusal
+        return await ref.call(request, timeout=timeout)
 
     def monitor(self, ref: ServerRef) -> Monitor:
         """Have ``handle_info`` get one ``Down`` when the process that *ref* leads to ends.

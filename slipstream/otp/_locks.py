@@ -96,16 +96,22 @@ class Lock(AbstractAsyncContextManager[None]):
         self._gone = gone
         self._turns: dict[Task, tuple[Locks, Turn]] = {}
 
+    def _join(self, task: Task) -> tuple[Locks, Turn] | ServerGoneError | DeadlockError:
+        try:
+            locks = self._find()
+            return locks, locks.join(self._key, task)
+        except (ServerGoneError, DeadlockError) as error:
+            return error
+
     # A class, and protected: Ctrl-C between taking the lock and the block would leave it taken.
     @enable_ki_protection
     async def __aenter__(self) -> None:
         task = check_task()
-        try:
-            locks = self._find()
-            turn = locks.join(self._key, task)
-        except (ServerGoneError, DeadlockError):
+        joined = self._join(task)
+        if isinstance(joined, Exception):
             await trio.lowlevel.checkpoint()
-            raise
+            raise joined
+        locks, turn = joined
         try:
             await wait_for(turn.comes, timers=locks.timers, host=enclosing()[0])
         except BaseException:

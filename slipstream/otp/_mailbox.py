@@ -35,7 +35,7 @@ def is_cast(item: Any) -> bool:
     """Tell whether *item* is a message for ``handle_cast``."""
     if type(item) is not tuple:
         return False
-    pair: tuple[Any, ...] = item  # pyright: ignore[reportUnknownVariableType]
+    pair: tuple[Any, ...] = item  # pyright: ignore[reportUnknownVariableType]  # of what, nobody knows
     return len(pair) == 2 and pair[0] is CAST
 
 

@@ -279,6 +279,20 @@ class ServerRef:
         if process.exit_reason != reason:
             raise gone_error(self, process.exit_reason or NOPROC)
 
+    def kill(self) -> None:
+        """End the process now, as far as that is possible, and all below it.
+
+        Its callback is cancelled and ``terminate`` does not run; it ends as ``KILLED``, and its
+        supervisor may start it again. Does not wait: :meth:`wait` does.
+
+        Raises:
+            WrongTaskError: from another thread than trio's.
+        """
+        check_task()
+        process = self._live_here()
+        if process is not None:
+            process.kill()
+
     async def wait(self) -> ExitReason:
         """Wait until this incarnation has ended, and give its exit reason. Safe to cancel.
 

@@ -531,6 +531,6 @@ async def test_options_beside_a_class_override_it_and_beside_a_specification_are
     with pytest.raises(ChildSpecError, match="max_children=-1"):
         open_supervisor(DynamicSupervisor, max_children=-1)
     with pytest.raises(ChildSpecError, match=r"unknown key 'max_restart' .*did you mean"):
-        open_supervisor([], max_restart=1)  # type: ignore[call-overload]
+        open_supervisor([], max_restart=1)  # type: ignore[call-overload]  # the point
     with pytest.raises(ChildSpecError, match="max_restarts=0 beside a ChildSpec"):
         open_supervisor(App.child_spec(), max_restarts=0)

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from slipstream.errors import ChildNotFoundError, ServerGoneError, WrongTaskError
-from slipstream.otp import Caller, NoReply, Reply, open_server, open_supervisor
-from slipstream.reasons import KILLED, NORMAL, SHUTDOWN, Crashed, ExitReason
+from slipstream.otp import Caller, NoReply, Reply, ServerRef, Via, open_server, open_supervisor
+from slipstream.reasons import KILLED, NOPROC, NORMAL, SHUTDOWN, Crashed, ExitReason
 from tests.otp.support import (
     Boom,
     Diary,
@@ -18,6 +19,7 @@ from tests.otp.support import (
     Watcher,
     crash,
     end,
+    ping,
     pinned,
     puppet,
     settle,
@@ -233,3 +235,43 @@ async def test_a_foreign_thread_may_not_use_an_instance_or_answer() -> None:
         assert len(raised) == 3
         assert not pending.done
         await ref.stop(SHUTDOWN)
+
+
+@virtual
+async def test_a_process_calls_another_by_its_name() -> None:
+    """GS-046: as by its reference; that nobody has the name is told like a death."""
+
+    async with open_supervisor([puppet("a"), puppet("b", name="b")]) as supervisor:
+        a = supervisor.child("a")
+        for b in ("b", supervisor.child("b")):
+
+            async def ask(me: Puppet, _: Caller, name: str | ServerRef = b) -> Reply:
+                return Reply(await me.call(name, ping))
+
+            assert await a.call(ask) == 1
+        for nobody in ("c", Via("no registry", "b")):
+
+            async def fail(me: Puppet, _: Caller, name: str | Via = nobody) -> Reply:
+                with pytest.raises(ServerGoneError) as gone:
+                    with trio.testing.assert_checkpoints():
+                        await me.call(name, ping)
+                return Reply(gone.value.reason)
+
+            assert await a.call(fail) == NOPROC
+
+
+@virtual
+async def test_a_process_that_is_killed_from_outside_is_started_again() -> None:
+    """SUP-041, GS-069: it ends as killed, without a goodbye, whatever it does just then."""
+    diary = Diary()
+    async with open_supervisor([puppet("a", diary)]) as supervisor:
+        ref = supervisor.child("a")
+        first = ref.pin()
+        ref.cast(sleep_then(60.0))
+        await settle()
+        ref.kill()
+        assert await first.wait() == KILLED
+        first.kill()  # nothing is there any more
+        await settle()
+        assert await ref.call(ping) == 2
+        assert stopped(diary) == []

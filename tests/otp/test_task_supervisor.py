@@ -355,7 +355,7 @@ async def test_the_crash_of_a_linked_task_ends_who_started_it(
         assert [ref.alive for ref in refs] == [not linked] * 2
         if linked:
             reasons = [await ref.wait() for ref in refs]
-            assert [str(reason.exception) for reason in reasons] == ["task", "task"]  # type: ignore[attr-defined]  # a Crashed
+            assert [str(reason.exception) for reason in reasons] == ["task", "task"]
     crashes = [r.report.process for r in records(caplog) if hasattr(r.report, "process")]
     assert crashes == ["fail", "fail"]
 
