@@ -199,7 +199,7 @@ class SlipstreamClient(ChildDefaults):
         self._slipstream_server.cast(name, message)
 
     async def call(self, to: Name | ServerRef, request: Any, *, timeout: float | None = 5.0) -> Any:
-        """Call a process, by name or reference; see :meth:`ServerRef.call`."""
+        """Call a process, by name or reference; see :meth:`slipstream.otp.ServerRef.call`."""
         return await self._slipstream_server.call(to, request, timeout=timeout)
 
     def monitor(self, ref: ServerRef) -> Any:
