@@ -16,6 +16,7 @@ from ._overseer import Overseer
 from ._ref import ServerRef, target_of
 from ._results import StopCause
 from ._shell import Shell
+from ._signatures import bad_return
 
 if TYPE_CHECKING:
     from ._dynamic_supervisor import DynamicBase
@@ -92,7 +93,7 @@ class DynamicProcess(Overseer):
 
     async def begin(self, start: Start, result: Any) -> ExitReason | None:
         if result is not None and not isinstance(result, Mapping):
-            raise self.bad_init(result, "a mapping of options, None, or Ignore")
+            raise bad_return(self.server, "init", result, "a mapping of options, None, or Ignore")
         options = check_keys(
             {**self.server.options(), **start.options, **cast("Mapping[str, Any]", result or {})},
             DYNAMIC_CHECKS,

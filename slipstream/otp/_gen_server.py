@@ -16,6 +16,7 @@ from ._launch import PROCESS_CLASSES
 from ._links import link, unlink
 from ._mailbox import Mailbox, Timer
 from ._names import Name
+from ._receive import receive
 from ._ref import ServerRef, reach
 from ._results import (
     Ignore,
@@ -300,7 +301,7 @@ class GenServer(ChildDefaults):
             WrongTaskError: from a task that is not the process's own.
             Exit: at once, if the process is being stopped.
         """
-        return await self._process.receive(matching, timeout, "a matching message")
+        return await receive(self._process, matching, timeout, "a matching message")
 
     async def start_owned(self, spec: ChildSpec) -> ServerRef | None:
         """Start a child whose life is nested in this process.

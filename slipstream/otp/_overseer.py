@@ -1,13 +1,12 @@
 """What every supervisor does: a queue, restarts and their limit, requests; one after the other."""
 
-import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
 import trio
 
-from slipstream.errors import BadReturnError, SlipstreamError, StartError, SupervisorGaveUpError
+from slipstream.errors import SlipstreamError, StartError, SupervisorGaveUpError
 from slipstream.reasons import NOPROC, NORMAL, SHUTDOWN, Crashed, ExitReason
 
 from ._calls import Caller, SystemCall
@@ -128,17 +127,6 @@ class Overseer(Keeper):
         """Go by *flags* from here on."""
         self.flags = flags
         self._intensity = Intensity(flags.max_restarts, flags.max_seconds)
-
-    def bad_init(self, value: Any, accepted: str) -> BadReturnError:
-        """Make the error for an ``init`` that gave *value* instead of what is *accepted*."""
-        what = f"{value!r}"
-        if inspect.iscoroutine(value):
-            what = f"the coroutine {value.__qualname__}: did you forget await?"
-            value.close()
-        return BadReturnError(
-            f"{type(self.server).__qualname__}.init returned {what} (it takes {accepted})",
-            value=value,
-        )
 
     async def serve(self) -> ExitReason:
         queue = self.mailbox.queue

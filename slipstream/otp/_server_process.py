@@ -1,18 +1,17 @@
 """What runs a GenServer: the loop that takes messages out of the mailbox and calls callbacks."""
 
-import inspect
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
-from slipstream.errors import AwaitTimeoutError, BadReturnError, WrongTaskError
+from slipstream.errors import BadReturnError
 from slipstream.reasons import NOPROC, NORMAL, SHUTDOWN, Crashed, ExitReason
 
-from ._calls import Caller, SystemCall, settle_deadline
+from ._calls import Caller, SystemCall
 from ._child_spec import ChildSpec
 from ._exits import normalise
 from ._launch import launch, make_process
@@ -36,11 +35,11 @@ from ._results import (
     Unset,
 )
 from ._shell import Monitor, Phase, Shell
-from ._signatures import fit_arguments
+from ._signatures import bad_return, fit_arguments
 from ._slow import SlowWatch
 from ._system import obey, traced
 from ._timers import Alarm
-from ._waits import Cell, enclosing
+from ._waits import enclosing
 
 if TYPE_CHECKING:
     from ._gen_server import GenServer
@@ -233,18 +232,11 @@ class ServerProcess(Process):
         return None
 
     def _bad_return(self, kind: str, result: Any) -> BadReturnError:
-        takes = {
+        accepted = {
             "init": "None, NoReply, Stop or Ignore",
             "handle_call": "Reply, NoReply or Stop, never None",
         }.get(kind, "None, NoReply or Stop without a reply")
-        what = f"{result!r}"
-        if inspect.iscoroutine(result):
-            what = f"the coroutine {result.__qualname__}: did you forget await?"
-            result.close()
-        return BadReturnError(
-            f"{type(self.server).__qualname__}.{kind} returned {what} (it takes {takes})",
-            value=result,
-        )
+        return bad_return(self.server, kind, result, accepted)
 
     def _ring_idle(self) -> None:
         self._idle = None
@@ -397,63 +389,3 @@ class ServerProcess(Process):
 
     def child_ended(self, process: Shell) -> None:
         self.owned.pop(process, None)
-
-    async def receive(
-        self, matching: Callable[[Any], bool], timeout: float | None, what: str
-    ) -> Any:
-        """Take the oldest *matching* message out of the mailbox; see ``GenServer.receive``."""
-        deadline = settle_deadline(timeout)
-        if trio.lowlevel.current_task() is not self.task:
-            raise WrongTaskError(
-                f"only the own task of process {self.label} may receive from its mailbox"
-            )
-        mailbox = self.mailbox
-        start, removals = 0, mailbox.removals
-        await trio.lowlevel.checkpoint_if_cancelled()
-        yielded = False
-        while True:
-            if self.halt is not None:
-                if not yielded:
-                    await trio.lowlevel.checkpoint()
-                raise Exit(self.halt)
-            if removals != mailbox.removals:
-                start, removals = 0, mailbox.removals
-            found, message = mailbox.take(matching, start)
-            if found:
-                if not yielded:
-                    await trio.lowlevel.cancel_shielded_checkpoint()
-                return message
-            start = len(mailbox.queue)
-            if trio.current_time() < deadline:
-                await self._wait_for_mail(deadline)
-            elif yielded:
-                raise AwaitTimeoutError(what, timeout or 0.0)
-            else:
-                await trio.lowlevel.checkpoint()
-            yielded = True
-
-    @enable_ki_protection
-    async def _wait_for_mail(self, deadline: float) -> None:
-        alarm = None if deadline == math.inf else self.timers.at(deadline, self.mailbox.wake)
-        cell = _MailCell(self)
-        self.cells[cell] = None
-        try:
-            await self.mailbox.park()
-        finally:
-            self.cells.pop(cell, None)
-            if alarm is not None:
-                alarm.cancel()
-
-
-class _MailCell(Cell):
-    """A task that waits for the mailbox of its own process."""
-
-    __slots__ = ("process",)
-
-    def __init__(self, process: ServerProcess) -> None:
-        self.process = process
-        self.done = False
-        self.halt = None
-
-    def wake(self) -> None:
-        self.process.mailbox.wake()

@@ -1,4 +1,4 @@
-"""Callbacks are checked when their class is made: name, parameters, ``async``."""
+"""Callbacks are checked when their class is made: name, parameters, ``async``; later, what they return."""
 
 import difflib
 import functools
@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from types import BuiltinMethodType
 from typing import Any
 
-from slipstream.errors import CallbackSignatureError
+from slipstream.errors import BadReturnError, CallbackSignatureError
 
-__all__ = ["check_callbacks", "fit_arguments"]
+__all__ = ["bad_return", "check_callbacks", "fit_arguments"]
 
 
 def check_callbacks(
@@ -125,3 +125,14 @@ def _nothing_for(function: Any, *bound: None) -> tuple[Any, ...]:
     except TypeError:
         return (None,)
     return ()
+
+
+def bad_return(server: object, callback: str, value: Any, accepted: str) -> BadReturnError:
+    """Make the error for a *callback* of *server* that gave *value* instead of what is *accepted*."""
+    what = f"{value!r}"
+    if inspect.iscoroutine(value):
+        what = f"the coroutine {value.__qualname__}: did you forget await?"
+        value.close()
+    return BadReturnError(
+        f"{type(server).__qualname__}.{callback} returned {what} (it takes {accepted})", value=value
+    )

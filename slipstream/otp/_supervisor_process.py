@@ -17,6 +17,7 @@ from ._children import Child, check_children, check_significant, flags_of
 from ._overseer import Overseer
 from ._ref import ServerRef
 from ._results import FailedToStart, StopCause
+from ._signatures import bad_return
 
 if TYPE_CHECKING:
     from ._supervisor import Supervisor
@@ -48,7 +49,7 @@ class SupervisorProcess(Overseer):
     def _check(self, start: Start, children: Any) -> list[ChildSpec]:
         """Check everything before any start."""
         if not isinstance(cast("object", children), Iterable) or isinstance(children, str | bytes):
-            raise self.bad_init(children, "a list of children, or Ignore")
+            raise bad_return(self.server, "init", children, "a list of children, or Ignore")
         specs = [ChildSpec.of(child) for child in children]
         self.set_flags(flags_of({**self.server.options(), **start.options}))
         check_children(specs, self.flags)

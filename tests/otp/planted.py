@@ -6,6 +6,7 @@ its behaviour has moved to.
 
 import logging
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, TypeAlias
 
 import hypothesis
@@ -20,8 +21,8 @@ Fault: TypeAlias = Callable[[Patch], None]
 Made: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def around(patch: Patch, cls: type[Any], name: str, make: Made) -> None:
-    """Replace a method by what *make* makes of it."""
+def around(patch: Patch, cls: type[Any] | ModuleType, name: str, make: Made) -> None:
+    """Replace a method, or a function of a module, by what *make* makes of it."""
     patch.setattr(cls, name, make(getattr(cls, name)), raising=True)
 
 

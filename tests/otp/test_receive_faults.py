@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from slipstream.errors import AwaitTimeoutError
+from slipstream.otp import _gen_server, _receive
 from slipstream.otp._calls import Caller
 from slipstream.otp._mailbox import Mailbox, is_cast
 from slipstream.otp._server_process import ServerProcess
@@ -112,7 +113,7 @@ def _with_receive(patch: Patch, change: Callable[[ServerProcess, float | None], 
 
         return wrong
 
-    around(patch, ServerProcess, "receive", make)
+    around(patch, _gen_server, "receive", make)
 
 
 def no_time_is_no_look(patch: Patch) -> None:
@@ -137,7 +138,7 @@ def a_receive_sleeps_on_behind_others(patch: Patch) -> None:
 
         return wrong
 
-    around(patch, ServerProcess, "_wait_for_mail", make)
+    around(patch, _receive, "wait_for_mail", make)
 
 
 def a_message_behind_others_wakes_nobody(patch: Patch) -> None:
@@ -178,7 +179,7 @@ def a_timeout_costs_a_message(patch: Patch) -> None:
 
         return wrong
 
-    around(patch, ServerProcess, "receive", make)
+    around(patch, _gen_server, "receive", make)
 
 
 FAULTS: Final[dict[str, list[Fault]]] = {
