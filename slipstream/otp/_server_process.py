@@ -146,6 +146,8 @@ class ServerProcess(Process):
                 continue
             if self._slow is not None:
                 self._slow.look_back(now)
+            if not (mailbox.queue or self._idle_due or self._argument is not UNSET):
+                continue  # to wait, which is a checkpoint as well
             self.rest(now)
             await trio.lowlevel.checkpoint()
             now = self._resume()

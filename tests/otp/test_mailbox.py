@@ -16,6 +16,7 @@ from slipstream.otp import (
     ServerRef,
     open_server,
     open_supervisor,
+    process_of,
 )
 from slipstream.reasons import SHUTDOWN, ExitReason
 from tests.otp.support import (
@@ -385,3 +386,32 @@ async def test_timers_die_with_their_process() -> None:
         await supervisor.child("a").stop()
         await trio.sleep(10.0)
     assert diary.of("info") == []
+
+
+class Steps(trio.abc.Instrument):
+    """Counts how often trio lets one task run."""
+
+    def __init__(self, task: trio.lowlevel.Task | None) -> None:
+        self.task = task
+        self.count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += task is self.task
+
+
+@virtual
+async def test_a_burst_of_casts_wakes_a_process_once() -> None:
+    """TRI-090: sixty-four messages, one turn of the scheduler."""
+    diary = Diary()
+    async with open_supervisor([puppet("a", diary)]) as supervisor:
+        ref = supervisor.child("a")
+        process = process_of(ref)
+        assert process
+        steps = Steps(process.task)
+        trio.lowlevel.add_instrument(steps)
+        for number in range(64):
+            ref.cast(number)
+        await settle()
+        trio.lowlevel.remove_instrument(steps)
+    assert diary.of("cast") == [("a", number) for number in range(64)]
+    assert steps.count == 1
