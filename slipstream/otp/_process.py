@@ -63,8 +63,10 @@ class Process(Shell):
             error = exc
         if self.helpers or self.children():
             await self._clear_out()
+        if self.helper_error is not None:
+            error = self.helper_error if error is None else _both(error, self.helper_error)
         del OWNERS[task]
-        self._bury(verdict, error or self.helper_error)
+        self._bury(verdict, error)
 
     async def _live(self) -> ExitReason | None:
         """Start and serve; give the reason to end for, ``None`` if the process has been killed."""
@@ -230,7 +232,7 @@ class Process(Shell):
         if self.helper_error is None:
             self.helper_error = error
         elif fatal_of(error) is not None or self.helpers_over:
-            self.helper_error = BaseExceptionGroup("helpers", [self.helper_error, error])
+            self.helper_error = _both(self.helper_error, error)
         if self.phase is not Phase.ENDING:  # terminate may run to its end
             self.scope.cancel()
 
@@ -305,6 +307,10 @@ class Process(Shell):
         """Wait until *process*, which this one stops, has ended; nothing interrupts that."""
         with blocked_on(self, process):
             await wait_for(process.done, timers=self.timers, host=None)
+
+
+def _both(first: BaseException, second: BaseException) -> BaseException:
+    return BaseExceptionGroup("a process and its helpers", [first, second])
 
 
 def _call_starter(start: Callable[[], Any]) -> object:

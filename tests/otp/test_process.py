@@ -22,6 +22,7 @@ from tests.otp.support import (
     ping,
     pinned,
     puppet,
+    run_virtually,
     settle,
     sleep_then,
     stopped,
@@ -275,3 +276,28 @@ async def test_a_process_that_is_killed_from_outside_is_started_again() -> None:
         await settle()
         assert await ref.call(ping) == 2
         assert stopped(diary) == []
+
+
+def test_a_ctrl_c_of_a_helper_is_not_lost_behind_an_error_of_its_process() -> None:
+    """TRI-040: both come while the process is killed; the one ends the program all the same."""
+
+    async def fails_when_cancelled(error: BaseException) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise error
+
+    async def act(me: Puppet) -> None:
+        me.start_soon(fails_when_cancelled, KeyboardInterrupt())
+        await fails_when_cancelled(Boom())
+
+    async def main() -> None:
+        async with open_server(Puppet) as ref:
+            ref.cast(act)
+            await settle()
+            ref.kill()
+            await ref.wait()
+            await trio.sleep_forever()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_virtually(main)
