@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from slipstream.interfaces import Payload
 from slipstream.protocol.messages import HEARTBEAT, PHOENIX, PHX_JOIN, PHX_LEAVE
-from slipstream.testing.conversations import (
+from slipstream.testing._steps import (
     AnswerAgain,
     AnswerNext,
     CloseChannel,
