@@ -8,6 +8,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from slipstream.errors import ConnectError, DecodeError, DisconnectedError
+from slipstream.interfaces import Message
 from slipstream.protocol import V1Serializer, V2Serializer
 from slipstream.transport import MemoryNetwork, MemoryPeer
 
@@ -59,6 +60,11 @@ class Player:
         """What speaks on the newest connection, if one is open."""
         wire = self._open_one()
         return wire.speaker if wire is not None else None
+
+    @property
+    def heard(self) -> list[Message]:
+        """What the client has said on all connections, as far as it was read."""
+        return [message for wire in self._wires for message in wire.speaker.heard]
 
     async def do(self, step: Step) -> None:
         """Let the client do what it can do just then; then do *step*. Safe to cancel."""

@@ -50,14 +50,19 @@ class Speaker:
 
     Args:
         serializer: one of the role ``"server"``; by default V2.
+
+    Attributes:
+        heard: what the client has said, as far as it was read.
     """
 
     def __init__(self, serializer: Serializer | None = None) -> None:
+        self.heard: list[Message] = []
         self._serializer = serializer or V2Serializer(role="server")
         self._channels: dict[str, _Joined] = {}
         self._asked: list[Message] = []  # pushes and leaves that their channels may answer
         self._unread: deque[Message] = deque()  # a join, and what came behind it
         self._answered: Message | None = None
+        self._replaced: list[_Joined] = []  # the channel that the join that waits has ended
 
     @property
     def joined(self) -> dict[str, str | None]:
@@ -68,11 +73,6 @@ class Speaker:
     def waiting(self) -> list[Message]:
         """What an :class:`AnswerNext` may answer now, oldest first."""
         return [*self._asked, *list(self._unread)[:1]]
-
-    @property
-    def unread(self) -> int:
-        """How many messages of the client wait behind a join that is not answered yet."""
-        return max(0, len(self._unread) - 1)
 
     def hear(self, data: str | bytes) -> list[str | bytes]:
         """Take a message of the client's; give what is said to it at once.
@@ -109,8 +109,17 @@ class Speaker:
 
     def _read_on(self) -> list[str | bytes]:
         said: list[str | bytes] = []
-        while self._unread and self._unread[0].event != PHX_JOIN:
+        while self._unread:
+            self.heard.append(self._unread[0])
+            if self._unread[0].event == PHX_JOIN:
+                return said + self._make_room(self._unread[0].topic)
             said += self._read(self._unread.popleft())
+        return said
+
+    def _make_room(self, topic: str) -> list[str | bytes]:
+        leaves = [m for m in self._asked if m.topic == topic and m.event == PHX_LEAVE]
+        said = [data for leave in leaves for data in self._let_go(leave)]
+        self._replaced += self._remove(topic)
         return said
 
     def _read(self, message: Message) -> list[str | bytes]:
@@ -144,32 +153,34 @@ class Speaker:
         return [self._reply(message, status, response)]
 
     def _answer_join(self, message: Message, status: str, response: Payload) -> list[str | bytes]:
-        topic, said = message.topic, list[str | bytes]()
         self._unread.popleft()
-        for leave in [m for m in self._asked if m.topic == topic and m.event == PHX_LEAVE]:
-            said += self._let_go(
-                leave
-            )  # before the reply; of a second join the close comes after it
-        refusal = "ok" if status == "ok" else "error"
-        unmatched = refusal == "error" and response == _UNMATCHED
-        join_ref = None if unmatched else message.join_ref
-        said.append(self._reply(message, refusal, response, join_ref=join_ref))
-        said += self._end(topic, PHX_CLOSE, {})
-        if status == "ok":
-            self._channels[topic] = _Joined(message.join_ref)
-        return said + self._read_on()
+        refused = status != "ok"
+        join_ref = None if refused and response == _UNMATCHED else message.join_ref
+        reply = self._reply(message, "error" if refused else "ok", response, join_ref=join_ref)
+        # A second join ends the first at once, and yet its close comes after the new reply.
+        ended = [self._ended(message.topic, old, PHX_CLOSE, {}) for old in self._replaced]
+        self._replaced.clear()
+        if not refused:
+            self._channels[message.topic] = _Joined(message.join_ref)
+        return [reply, *ended, *self._read_on()]
 
     def _let_go(self, leave: Message) -> list[str | bytes]:
         return [self._reply(leave, "ok", {}), *self._end(leave.topic, PHX_CLOSE, {})]
 
     def _end(self, topic: str, event: str, payload: Payload) -> list[str | bytes]:
+        return [self._ended(topic, channel, event, payload) for channel in self._remove(topic)]
+
+    def _remove(self, topic: str) -> list[_Joined]:
         channel = self._channels.pop(topic, None)
         if channel is None:
             return []
         self._asked = [message for message in self._asked if message.topic != topic]
         if self._answered is not None and self._answered.topic == topic:
             self._answered = None
-        return [self._encode(channel.join_ref, channel.join_ref, topic, event, payload)]
+        return [channel]
+
+    def _ended(self, topic: str, channel: _Joined, event: str, payload: Payload) -> str | bytes:
+        return self._encode(channel.join_ref, channel.join_ref, topic, event, payload)
 
     def _reply(
         self, to: Message, status: str, response: Payload, **other: str | None

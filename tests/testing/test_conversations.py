@@ -146,6 +146,8 @@ def test_it_answers_as_phoenix_does() -> None:
     assert texts(line.do(AnswerNext("ok", {"n": 1}, 1))) == [(None, "6", "phx_reply", {"n": 1})]
     assert texts(line.do(AnswerAgain("late", {}))) == [(None, "6", "phx_reply", {})]
     assert line.say("a", "phx_join", None) == []
+    assert [message.ref for message in line.speaker.waiting] == ["8"]
+    assert line.do(SendBroadcast("a", "e")) == []
     assert texts(line.do(AnswerNext(skip=1))) == [
         ("8", "8", "phx_reply", {}),
         ("3", "3", "phx_close", "-"),
@@ -153,12 +155,11 @@ def test_it_answers_as_phoenix_does() -> None:
     assert line.speaker.waiting == []
     assert line.say("a", "phx_leave", "8") == []
     assert line.say("a", "m", "8") == []
-    assert line.say("a", "phx_join", None) == []
-    assert texts(line.do(AnswerNext("error", unmatched, 1))) == [
+    assert texts(line.say("a", "phx_join", None)) == [
         ("8", "9", "phx_reply", {}),
         ("8", "8", "phx_close", "-"),
-        (None, "11", "phx_reply", unmatched),
     ]
+    assert texts(line.do(AnswerNext("error", unmatched))) == [(None, "11", "phx_reply", unmatched)]
     assert line.speaker.joined == {}
 
 
