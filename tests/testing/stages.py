@@ -5,7 +5,7 @@ it is real, and after each step one waits for as much as happened in memory.
 """
 
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeAlias
 
@@ -13,8 +13,8 @@ import attrs
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from slipstream import Config, NotJoinedError, Socket, open_supervisor
-from slipstream.otp import SupervisorRef
+from slipstream import Config, EncodeError, Message, NotJoinedError, Socket, open_supervisor
+from slipstream.otp import ServerRef, process_of
 from slipstream.reasons import ConnectFailed, TransportFailed
 from slipstream.testing import (
     Answer,
@@ -48,10 +48,10 @@ from tests.client.support import Recorder
 __all__ = ["Act", "Scene", "in_memory", "over_tcp"]
 
 TOPICS = ("a", "b")
-WITHIN = 3.0
+WITHIN = 10.0
 """Real seconds after which what did not happen does not happen."""
 
-OPTIONS: dict[str, Any] = {
+_OPTIONS: dict[str, Any] = {
     "heartbeat_interval": None,
     "reconnect": [0.02],
     "rejoin": [0.02],
@@ -75,11 +75,25 @@ Script: TypeAlias = Sequence[Act | LegalStep]
 
 @attrs.frozen
 class Scene:
-    """What came of one step: the callbacks, and how far the server is."""
+    """What came of one step, and how things stand after it.
+
+    Attributes:
+        calls: the client's callbacks.
+        heard: what the server has read of the client's.
+        waiting: how much of that it may answer.
+        status: of each topic, as the client sees it.
+        connected: whether the client is.
+    """
 
     calls: list[Any]
-    heard: int
+    heard: list[Message]
     waiting: int
+    status: dict[str, str | None]
+    connected: bool
+
+
+Rest: TypeAlias = Callable[[Callable[[], Scene], int], Awaitable[None]]
+"""Waits for the end of a step: gets what looks at it, and its number."""
 
 
 class Stage(Protocol):
@@ -91,8 +105,8 @@ class Stage(Protocol):
         """Note that the client closes the connection."""
         ...
 
-    def heard(self) -> int:
-        """How many messages of the client have been read so far."""
+    def heard(self) -> list[Message]:
+        """What the client has said so far, as far as it was read."""
         ...
 
     def waiting(self) -> int:
@@ -112,17 +126,12 @@ class Actor(Recorder):
                     socket.rejoin(topic, {"again": True})
             case Act("leave", topic):
                 socket.leave(topic)
-            case Act("push", topic, timeout):
+            case Act("push" | "push binary", topic, timeout):
+                payload = {"n": 1} if message.name == "push" else b"\x00\xff"
                 try:
-                    ref = await socket.push(topic, "ask", {"n": 1}, timeout=timeout)
-                except NotJoinedError:
-                    ref = "not joined"
-                self.calls.append(("pushed", ref))
-            case Act("push binary", topic, timeout):
-                try:
-                    ref = await socket.push(topic, "ask", b"\x00\xff", timeout=timeout)
-                except NotJoinedError:
-                    ref = "not joined"
+                    ref = await socket.push(topic, "ask", payload, timeout=timeout)
+                except (NotJoinedError, EncodeError) as error:
+                    ref = type(error).__name__
                 self.calls.append(("pushed", ref))
             case Act("disconnect"):
                 socket.disconnect()
@@ -146,42 +155,51 @@ def compared(call: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 @asynccontextmanager
-async def client_on(config: Config) -> AsyncGenerator[tuple[SupervisorRef, list[Any]]]:
-    """Start the client under a supervisor; give that, and its callbacks so far."""
+async def client_on(config: Config) -> AsyncGenerator[tuple[ServerRef, list[Any]]]:
+    """Start the client under a supervisor; give it, and its callbacks so far."""
     calls: list[Any] = []
     spec = Actor.child_spec((config, calls, {}), id="client")
     async with open_supervisor([spec]) as supervisor:
-        yield supervisor, calls
+        client = supervisor.child("client")
+        assert client is not None
+        yield client, calls
 
 
 async def perform(
-    script: Script,
-    stage: Stage,
-    config: Config,
-    rest: Callable[[list[Any], int], Any],
-    expected: Sequence[Scene] = (),
+    script: Script, stage: Stage, config: Config, rest: Rest, expected: Sequence[Scene] = ()
 ) -> list[Scene]:
     """Play *script*; *rest* waits until all that a step brings about has happened.
 
     What differs from *expected* is the last that is played.
     """
     scenes: list[Scene] = []
-    async with client_on(config) as (supervisor, calls):
-        told = 0
-        for step in [None, *script]:
+    async with client_on(config) as (client, calls):
+        told = said = 0
+
+        def look() -> Scene:
+            process = process_of(client)
+            assert process is not None
+            socket: Socket = process.server.socket
+            return Scene(
+                [compared(call) for call in calls[told:]],
+                stage.heard()[said:],
+                stage.waiting(),
+                {topic: socket.join_status(topic) for topic in TOPICS},
+                socket.connected,
+            )
+
+        for number, step in enumerate([None, *script]):
             if isinstance(step, Act):
-                client = supervisor.child("client")
-                assert client is not None
                 client.cast(step)
                 if step.name == "disconnect":
                     stage.client_leaves()
             elif step is not None:
                 await stage.do(step)
-            await rest(calls, len(scenes))
-            happened = [compared(call) for call in calls[told:]]
-            told += len(happened)
-            scenes.append(Scene(happened, stage.heard(), stage.waiting()))
-            if expected and scenes[-1] != expected[len(scenes) - 1]:
+            await rest(look, number)
+            scenes.append(look())
+            told += len(scenes[-1].calls)
+            said += len(scenes[-1].heard)
+            if expected and scenes[-1] != expected[number]:
                 break
     return scenes
 
@@ -209,26 +227,29 @@ class MemoryStage:
                 return await self.let_go()
         return None
 
-    def heard(self) -> int:
-        return len(self._player.heard)
+    def heard(self) -> list[Message]:
+        return self._player.heard
 
     def waiting(self) -> int:
         speaker = self._player.speaker
         return len(speaker.waiting) if speaker is not None else 0
 
 
-def in_memory(script: Script) -> list[Scene]:
+def in_memory(script: Script, **options: Any) -> list[Scene]:
     """Play *script* in memory and in virtual time."""
 
     async def scenario() -> list[Scene]:
         network = MemoryNetwork()
         config = Config(
-            "ws://server.test/socket/websocket", transport=network.open_transport, **OPTIONS
+            "ws://server.test/socket/websocket",
+            transport=network.open_transport,
+            **_OPTIONS,
+            **options,
         )
         async with open_player(network) as player:
             stage = MemoryStage(player)
 
-            async def rest(calls: list[Any], number: int) -> None:
+            async def rest(look: Callable[[], Scene], number: int) -> None:
                 await wait_all_tasks_blocked()
                 await stage.let_go()
                 await trio.sleep(1.0)
@@ -292,8 +313,8 @@ class TcpStage:
         if self._answered is not None and not self._lives(self._answered[0]):
             self._answered = None
 
-    def heard(self) -> int:
-        return len(self.server.frames)
+    def heard(self) -> list[Message]:
+        return list(self.server.frames)
 
     def waiting(self) -> int:
         self._clean()
@@ -333,23 +354,17 @@ class TcpStage:
                 pass
 
 
-def over_tcp(script: Script, expected: Sequence[Scene]) -> list[Scene]:
+def over_tcp(script: Script, expected: Sequence[Scene], **options: Any) -> list[Scene]:
     """Play *script* on the real clock; after each step wait for as much as *expected* tells of."""
 
     async def scenario() -> list[Scene]:
         stage = TcpStage()
         async with stage.server:
-            config = Config(stage.server.url, **OPTIONS)
+            config = Config(stage.server.url, **_OPTIONS, **options)
 
-            async def rest(calls: list[Any], number: int) -> None:
-                due = sum(len(scene.calls) for scene in expected[: number + 1])
-                scene = expected[number]
+            async def rest(look: Callable[[], Scene], number: int) -> None:
                 with trio.move_on_after(WITHIN):
-                    while (  # noqa: ASYNC110 - callbacks are only noted
-                        len(calls) < due
-                        or stage.heard() < scene.heard
-                        or stage.waiting() != scene.waiting
-                    ):
+                    while look() != expected[number]:  # noqa: ASYNC110 - callbacks are only noted
                         await trio.sleep(0.001)
                 if number + 1 == len(expected):
                     await trio.sleep(0.05)  # what is too much has time to show itself

@@ -1,11 +1,32 @@
 """The same client, the same script: in memory and over TCP it is called with the same."""
 
+import random
 from itertools import chain
 from typing import Any
 
-from hypothesis import HealthCheck, event, example, given, note, settings, strategies as st
+import pytest
+from hypothesis import (
+    HealthCheck,
+    Phase,
+    event,
+    example,
+    find,
+    given,
+    note,
+    settings,
+    strategies as st,
+)
 
-from slipstream.testing.conversations import AnswerNext, DropConnection
+from slipstream.interfaces import Serializer
+from slipstream.protocol import V1Serializer
+from slipstream.testing.conversations import (
+    AnswerNext,
+    CloseChannel,
+    CrashChannel,
+    DropConnection,
+    SendPush,
+    Speaker,
+)
 from slipstream.testing.strategies import conversations
 from tests.testing.stages import TOPICS, Act, Script, in_memory, over_tcp
 
@@ -38,13 +59,62 @@ scripts = st.lists(parts, min_size=8, max_size=14).map(
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@example([Act("join", "a"), DropConnection(), AnswerNext()])
-@given(scripts)
-def test_memory_is_true_to_tcp(script: Script) -> None:
-    expected = in_memory(script)
-    seen = over_tcp(script, expected)
+@example([Act("join", "a"), DropConnection(), AnswerNext()], None)
+@given(scripts, st.sampled_from([None, None, V1Serializer()]))
+def test_memory_is_true_to_tcp(script: Script, serializer: Serializer | None) -> None:
+    expected = in_memory(script, serializer=serializer)
+    seen = over_tcp(script, expected, serializer=serializer)
     for step, one, other in zip([None, *script], expected, seen, strict=False):
         note(f"{step}\n    memory {one}\n    TCP    {other}")
     assert seen == expected
     for name in {call[0] for scene in seen for call in scene.calls}:
         event(name)
+
+
+def _crash_told_as_a_close(speaker: Speaker, step: Any) -> Any:
+    return SAY(speaker, CloseChannel(step.topic) if isinstance(step, CrashChannel) else step)
+
+
+def _refusal_that_lets_in(speaker: Speaker, step: Any) -> Any:
+    status = getattr(step, "status", "")
+    return SAY(speaker, AnswerNext() if status == "error" else step)
+
+
+def _push_that_never_comes(speaker: Speaker, step: Any) -> Any:
+    return [] if isinstance(step, SendPush) else SAY(speaker, step)
+
+
+def _answers_in_the_wrong_order(speaker: Speaker, step: Any) -> Any:
+    return SAY(speaker, AnswerNext(skip=-1) if isinstance(step, AnswerNext) else step)
+
+
+def _answer_with_its_status_lost(speaker: Speaker, step: Any) -> Any:
+    return SAY(speaker, AnswerNext("ok", step.response) if isinstance(step, AnswerNext) else step)
+
+
+SAY = Speaker.say
+FAULTS = [
+    _crash_told_as_a_close,
+    _refusal_that_lets_in,
+    _push_that_never_comes,
+    _answers_in_the_wrong_order,
+    _answer_with_its_status_lost,
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_scripts_tell_a_planted_fault(fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is drawn is rich enough to show where two servers differ."""
+
+    def differs(script: Script) -> bool:
+        expected = in_memory(script)
+        with monkeypatch.context() as patched:
+            patched.setattr(Speaker, "say", fault)
+            return in_memory(script) != expected
+
+    find(
+        scripts,
+        differs,
+        random=random.Random(0),  # noqa: S311 - the same every time
+        settings=settings(max_examples=500, database=None, deadline=None, phases=[Phase.generate]),
+    )
