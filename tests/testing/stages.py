@@ -35,11 +35,12 @@ from slipstream.testing.conversations import (
     CloseConnection,
     CrashChannel,
     DropConnection,
-    LegalStep,
     Player,
     RefuseConnect,
     SendBroadcast,
+    SendMessage,
     SendPush,
+    Step,
     open_player,
 )
 from slipstream.transport import MemoryNetwork
@@ -70,7 +71,7 @@ class Act:
     timeout: float | None = None
 
 
-Script: TypeAlias = Sequence[Act | LegalStep]
+Script: TypeAlias = Sequence[Act | Step]
 
 
 @attrs.frozen
@@ -99,7 +100,7 @@ Rest: TypeAlias = Callable[[Callable[[], Scene], int], Awaitable[None]]
 class Stage(Protocol):
     """A server that does as steps say."""
 
-    async def do(self, step: LegalStep) -> None: ...
+    async def do(self, step: Step) -> None: ...
 
     def client_leaves(self) -> None:
         """Note that the client closes the connection."""
@@ -213,7 +214,7 @@ class MemoryStage:
     def __init__(self, player: Player) -> None:
         self._player = player
 
-    async def do(self, step: LegalStep) -> None:
+    async def do(self, step: Step) -> None:
         await self._player.do(step)
 
     def client_leaves(self) -> None: ...
@@ -320,7 +321,7 @@ class TcpStage:
         self._clean()
         return len(self.asked) + len(self._joins)
 
-    async def do(self, step: LegalStep) -> None:
+    async def do(self, step: Step) -> None:
         self._clean()
         server, topic = self.server, getattr(step, "topic", "")
         channel = next(reversed(server.channels(topic)), None)
@@ -350,6 +351,10 @@ class TcpStage:
                 server.drop()
             case RefuseConnect(status):
                 self._refusals.append(status)
+            case SendMessage(message) if server.sockets:
+                server.sockets[-1].send(
+                    message.join_ref, message.ref, message.topic, message.event, message.payload
+                )
             case _:
                 pass
 

@@ -24,10 +24,11 @@ from slipstream.testing.conversations import (
     CloseChannel,
     CrashChannel,
     DropConnection,
+    SendMessage,
     SendPush,
     Speaker,
 )
-from slipstream.testing.strategies import conversations
+from slipstream.testing.strategies import conversations, messages
 from tests.testing.stages import TOPICS, Act, Script, in_memory, over_tcp
 
 topics = st.sampled_from(TOPICS)
@@ -35,14 +36,16 @@ timeouts = st.sampled_from([None, None, 30.0, 0.05])
 pushes = st.builds(Act, st.sampled_from(["push", "push", "push binary"]), topics, timeouts)
 acts = st.builds(Act, st.sampled_from(["join", "leave", "leave", "rejoin"]), topics)
 links = st.builds(Act, st.sampled_from(["disconnect", "connect", "connect"]))
+few = st.dictionaries(st.just("n"), st.integers(0, 9), max_size=1)
 says = conversations(
     TOPICS,
     events=st.sampled_from(["one", "two"]),
-    payloads=st.dictionaries(st.just("n"), st.integers(0, 9), max_size=1),
+    payloads=few,
     statuses=["ok", "error", "created"],
     waits=(),
     max_size=3,
 )
+strays = messages(topics=topics | st.just("elsewhere"), payloads=few).map(SendMessage)
 # What rarely meets by chance goes together; a part of nothing is what the others shrink to.
 PARTS: list[st.SearchStrategy[Any]] = [
     st.just([]),
@@ -51,6 +54,7 @@ PARTS: list[st.SearchStrategy[Any]] = [
     *[says.map(list)] * 4,
     *[acts.map(lambda act: [act])] * 2,
     links.map(lambda act: [act]),
+    strays.map(lambda step: [step]),
 ]
 parts = st.integers(0, len(PARTS) - 1).flatmap(PARTS.__getitem__)
 scripts = st.lists(parts, min_size=8, max_size=14).map(
