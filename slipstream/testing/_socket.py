@@ -198,6 +198,7 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
     def drop(self) -> None:
         """Cut the connection without a close frame."""
         self._watched.cut()
+        self.close()  # with nobody to hear it: a join that hangs must not keep the process
 
     def freeze(self) -> None:
         """Read nothing more from the client, and so answer nothing: a peer that hangs."""

@@ -1,7 +1,6 @@
-"""Strategies for what a server may send: legal frames, one mistake among them, and how they are cut."""
+"""Strategies for what a server may send: legal frames and one mistake among them."""
 
 import struct
-from itertools import cycle
 
 from hypothesis import strategies as st
 
@@ -11,8 +10,6 @@ __all__ = [
     "LIMIT",
     "MAX_FRAGMENTS",
     "MISTAKES",
-    "cut",
-    "cuttings",
     "legal_streams",
     "lengths",
     "raw",
@@ -184,22 +181,3 @@ def lengths() -> list[bytes]:
         for number in sorted(numbers)
         if 0 <= number < 1 << (8 * encoded)
     ]
-
-
-cuttings = st.lists(
-    st.sampled_from([1, 1, 2, 3, 4, 5, 9, 10, 11, 126, 65536]), min_size=1, max_size=8
-)
-
-
-def cut(data: bytes, sizes: list[int]) -> list[bytes]:
-    """Cut *data* into pieces of *sizes*, again and again; larger ones of what is large."""
-    pieces: list[bytes] = []
-    if len(data) > 8192:  # its headers piece by piece, its payload in lumps
-        sizes = [*sizes, 4096]
-    at = 0
-    for size in cycle(sizes):
-        if at >= len(data):
-            return pieces
-        pieces.append(data[at : at + size])
-        at += size
-    return pieces

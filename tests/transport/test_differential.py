@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
+from slipstream.testing.strategies import chunkings
 from slipstream.transport._parser import FrameParser
 from tests.transport.oracles import by_model, by_parser, by_wsproto
 from tests.transport.streams import (
     LIMIT,
     MAX_FRAGMENTS,
     MISTAKES,
-    cut,
-    cuttings,
     legal_streams,
     lengths,
     raw,
@@ -45,10 +44,11 @@ def test_the_parser_agrees_with_the_model_wherever_the_bytes_are_cut(kind: str) 
     """d06a, d06b, d07e, d08: limits included, and nothing behind the end counts."""
 
     @settings(max_examples=150)
-    @given(streams(MISTAKES[kind]), cuttings)
-    def agrees(data: bytes, sizes: list[int]) -> None:
+    @given(chunkings(streams(MISTAKES[kind])))
+    def agrees(pieces: list[bytes]) -> None:
+        data = b"".join(pieces)
         expected = by_model(data, **LIMITS)
-        assert by_parser(cut(data, sizes), FrameParser(**LIMITS)) == expected
+        assert by_parser(pieces, FrameParser(**LIMITS)) == expected
         assert by_parser([data], FrameParser(**LIMITS)) == expected
 
     agrees()
@@ -67,10 +67,10 @@ def test_the_model_agrees_with_wsproto(kind: str) -> None:
 
 
 @settings(max_examples=100)
-@given(legal_streams, cuttings)
-def test_the_parser_agrees_with_wsproto_on_what_is_legal(data: bytes, sizes: list[int]) -> None:
-    judged = by_parser(cut(data, sizes), FrameParser(**NO_LIMITS))
-    assert judged == by_wsproto(data)
+@given(chunkings(legal_streams))
+def test_the_parser_agrees_with_wsproto_on_what_is_legal(pieces: list[bytes]) -> None:
+    judged = by_parser(pieces, FrameParser(**NO_LIMITS))
+    assert judged == by_wsproto(b"".join(pieces))
     assert judged.verdict is None
 
 
