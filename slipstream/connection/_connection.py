@@ -44,7 +44,7 @@ from slipstream.reasons import (
     HeartbeatTimeout,
     TransportFailed,
 )
-from slipstream.transport import open_websocket_transport
+from slipstream.transport import current_transport
 
 from ._link import Link
 from ._request import build_request
@@ -198,7 +198,7 @@ class Connection(GenServer, restart="permanent"):
 
     async def _open(self, config: Config) -> AbstractAsyncContextManager[Transport]:
         request = await build_request(config)
-        opener = config.transport or open_websocket_transport
+        opener = config.transport or current_transport()
         return opener(request, on_written=self._written)
 
     async def _read(self, config: Config, transport: Transport) -> NoReturn:

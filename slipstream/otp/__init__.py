@@ -56,7 +56,7 @@ from ._gen_server import GenServer
 from ._mailbox import Mailbox, Timer
 from ._names import Name, Via
 from ._partition_supervisor import PartitionSupervisor, PartitionSupervisorRef
-from ._ref import ServerRef, ServerStatistics, process_of
+from ._ref import ServerRef, ServerStatistics, process_of, target_of
 from ._registry import Registry
 from ._registry_ref import Entry, Registration, RegistryRef
 from ._reports import CrashReport, SlowReport, SupervisorReport
@@ -172,5 +172,6 @@ __all__ = [
     "process_of",
     "run",
     "start_of",
+    "target_of",
     "wait_event",
 ]

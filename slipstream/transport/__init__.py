@@ -4,7 +4,15 @@
 what :mod:`slipstream.interfaces` calls an ``OpenTransport`` (``MemoryNetwork.open_transport``).
 """
 
+from ._ambient import current_transport, use_transport
 from ._memory import ClientClose, MemoryNetwork, MemoryPeer
 from ._websocket import open_websocket_transport
 
-__all__ = ["ClientClose", "MemoryNetwork", "MemoryPeer", "open_websocket_transport"]
+__all__ = [
+    "ClientClose",
+    "MemoryNetwork",
+    "MemoryPeer",
+    "current_transport",
+    "open_websocket_transport",
+    "use_transport",
+]

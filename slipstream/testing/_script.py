@@ -1,0 +1,204 @@
+"""The server of a test: the test itself says what it answers, frame by frame."""
+
+import math
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import attrs
+import trio
+
+from slipstream.errors import ConnectError, DecodeError, DisconnectedError
+from slipstream.interfaces import ConnectRequest, Message, Transport
+from slipstream.otp import GenServer
+from slipstream.protocol import V1Serializer, V2Serializer
+from slipstream.protocol.messages import HEARTBEAT, PHOENIX, PHX_JOIN, PHX_LEAVE, PHX_REPLY
+from slipstream.transport import MemoryNetwork, MemoryPeer
+
+from ._timeline import Timeline
+
+__all__ = ["Attempt", "Heard", "Listener", "Script", "Wire"]
+
+
+class Attempt:
+    """A connect that the test has yet to decide on.
+
+    Attributes:
+        request: what the client connects with.
+        decided: set once it has been.
+        error: why it fails, if it does.
+    """
+
+    def __init__(self, request: ConnectRequest) -> None:
+        self.request = request
+        self.decided = trio.Event()
+        self.error: ConnectError | None = None
+
+
+@attrs.frozen(eq=False)
+class Heard:
+    """A message of the client's, on one connection, *at* that moment."""
+
+    message: Message
+    wire: "Wire"
+    at: float
+
+    @property
+    def kind(self) -> str:
+        """What it is: ``"join"``, ``"leave"``, ``"heartbeat"`` or ``"push"``."""
+        if self.message.topic == PHOENIX and self.message.event == HEARTBEAT:
+            return "heartbeat"
+        return {PHX_JOIN: "join", PHX_LEAVE: "leave"}.get(self.message.event, "push")
+
+
+class Wire:
+    """One connection, seen from the server."""
+
+    def __init__(self, peer: MemoryPeer, timeline: Timeline) -> None:
+        self.peer = peer
+        self.open = True
+        self.join_refs: dict[str, str | None] = {}
+        self._timeline = timeline
+        # No vsn is V1's, as for Phoenix.
+        second = "vsn=2." in peer.request.uri
+        self._serializer = V2Serializer(role="server") if second else V1Serializer(role="server")
+
+    def say(
+        self, join_ref: str | None, ref: str | None, topic: str, event: str, payload: Any
+    ) -> None:
+        """Send one message; a connection that has ended loses it."""
+        message = Message(join_ref, ref, topic, event, payload)
+        self._timeline.note("server", f"→ {message_text(message)}")
+        frame = self._serializer.encode(message)
+        with suppress(DisconnectedError):
+            self.peer.send(frame.data if frame.binary else frame.data.decode())
+
+    def reply(self, to: Message, status: str, response: Any) -> None:
+        """Answer *to*, a message of the client's."""
+        payload = {"status": status, "response": response}
+        self.say(to.join_ref, to.ref, to.topic, PHX_REPLY, payload)
+
+    def decode(self, data: str | bytes) -> Message:
+        """Read what the client has sent."""
+        return self._serializer.decode(data)
+
+
+class Script:
+    """The server's side: attempts, connections and what came over them.
+
+    Attributes:
+        attempts: the connects that wait for a decision.
+        wires: the connections so far.
+        heard: what the client has sent and nobody has asserted yet.
+        stalled: whether the server reads nothing.
+    """
+
+    def __init__(self, timeline: Timeline) -> None:
+        self.timeline = timeline
+        self.network = MemoryNetwork()
+        self.attempts: list[Attempt] = []
+        self.wires: list[Wire] = []
+        self.heard: list[Heard] = []
+        self.stalled = False
+        self._unread: list[tuple[Wire, str | bytes]] = []
+
+    @asynccontextmanager
+    async def open_transport(
+        self, request: ConnectRequest, /, *, on_written: Callable[[Sequence[Any]], None]
+    ) -> AsyncGenerator[Transport]:
+        """Connect, once the test has decided on it."""
+        attempt = Attempt(request)
+        self.attempts.append(attempt)
+        self.timeline.note("client", f"connects to {request.uri.split('?')[0]}")
+        try:
+            with trio.move_on_after(request.connect_timeout):
+                await attempt.decided.wait()
+        finally:
+            if attempt in self.attempts:
+                self.attempts.remove(attempt)
+        if not attempt.decided.is_set():
+            seconds = request.connect_timeout
+            raise ConnectError(
+                f"no connection within connect_timeout, {seconds:g} s: the server never answered",
+                step="upgrade",
+                seconds=seconds,
+            )
+        if attempt.error is not None:
+            raise attempt.error
+        async with self.network.open_transport(request, on_written=on_written) as transport:
+            yield transport
+
+    async def accept(self) -> Wire:
+        """Wait for a connection that the test lets come about."""
+        wire = Wire(await self.network.accept(within=math.inf), self.timeline)
+        self.wires.append(wire)
+        self.timeline.tell()
+        return wire
+
+    async def hear_out(self, wire: Wire) -> None:
+        """Hear whatever comes over *wire*, until it ends."""
+        with suppress(DisconnectedError):
+            while True:
+                for frame in await wire.peer.receive():
+                    self._hear(wire, frame.data if frame.binary else frame.data.decode())
+        wire.open = False
+        closed = wire.peer.closed
+        how = "without a close" if closed is None or closed.code is None else f"with {closed.code}"
+        self.timeline.note("wire", f"ended, by the client {how}")
+
+    def _hear(self, wire: Wire, data: str | bytes) -> None:
+        if self.stalled:
+            self._unread.append((wire, data))
+            return
+        try:
+            message = wire.decode(data)
+        except DecodeError as error:
+            self.timeline.note("client", f"sent what is no message: {error}")
+            wire.peer.close(1011)  # as Phoenix does
+            return
+        self.timeline.note("client", f"→ {message_text(message)}")
+        heard = Heard(message, wire, trio.current_time())
+        if heard.kind == "join":
+            wire.join_refs[message.topic] = message.join_ref
+        self.heard.append(heard)
+        if heard.kind == "heartbeat":
+            wire.reply(message, "ok", {})
+
+    def resume(self) -> None:
+        """Read again, what was sent meanwhile first."""
+        self.stalled = False
+        unread, self._unread = self._unread, []
+        for wire, data in unread:
+            self._hear(wire, data)
+        for wire in self.wires:
+            wire.peer.resume_writes()
+
+    def wire(self) -> Wire:
+        """Give the newest connection.
+
+        Raises:
+            AssertionError: if none is open.
+        """
+        for wire in reversed(self.wires):
+            if wire.open:
+                return wire
+        raise AssertionError("the client is not connected: there is nobody to send to")
+
+
+class Listener(GenServer, restart="temporary", shutdown="brutal_kill"):
+    """Accepts connections and hears what comes over them."""
+
+    async def init(self, script: Script) -> None:
+        """Begin with it."""
+        self._script = script
+        self.start_soon(self._accept)
+
+    async def _accept(self) -> None:
+        while True:
+            self.start_soon(self._script.hear_out, await self._script.accept())
+
+
+def message_text(message: Message) -> str:
+    """Write *message* on a line."""
+    refs = f"join_ref={message.join_ref} ref={message.ref}"
+    return f"{message.topic} {message.event} {message.payload!r} ({refs})"

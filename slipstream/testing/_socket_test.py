@@ -1,0 +1,397 @@
+"""SocketTest: one client under test, and a server that does what the test says."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
+
+from slipstream.client import ANY, ClientRef, ClientServer, SlipstreamClient, Socket
+from slipstream.errors import ConnectError
+from slipstream.interfaces import ConnectRequest
+from slipstream.otp import ServerRef, process_of, target_of
+from slipstream.reasons import RESTARTING, Crashed, ExitReason
+from slipstream.transport import ClientClose
+
+from ._patterns import describe, differences
+from ._script import Attempt, Heard, Script, Wire
+from ._serving import ClientMessage, Serving
+from ._time import advance, settle
+from ._timeline import Call, Timeline
+from ._waiting import differ, differ_in_arguments, expected, shown
+
+__all__ = ["CLIENT", "SocketTest"]
+
+CLIENT: Final = "client"
+"""The id of the client in its supervisor."""
+
+
+class SocketTest(Serving):
+    """A client under test, over a network in memory, and the server's side of it.
+
+    :func:`open_socket_test` makes one. What the client sends is asserted in the order that suits the
+    test: an ``assert_…`` takes the oldest that fits and gives it, and leaves the others where they
+    are; it waits for it at most *within* seconds of trio's clock, which on a virtual one take no time.
+    A ``refute_…`` lets *within* seconds pass, and needs a virtual clock. Patterns are values to equal,
+    ``ANY``, types, predicates, mappings (of which all entries must be there) and lists of them.
+
+    What the server does (``push``, ``reply``, ``close`` …) returns when the client has done all that
+    it can do upon it. Heartbeats are answered unless the server is stalled.
+
+    All of it is for the task that opened the block; safe to cancel.
+
+    Attributes:
+        calls: the callbacks so far, with arguments, results and times.
+        telemetry: the events so far, as (name, data).
+    """
+
+    def __init__(
+        self,
+        script: Script,
+        timeline: Timeline,
+        calls: list[Call],
+        events: Sequence[tuple[str, Mapping[str, Any]]],
+        ends: list[ExitReason],
+        ref: ServerRef | None,
+    ) -> None:
+        super().__init__(script, timeline, ends)
+        self.calls = calls
+        self.telemetry = events
+        self._ref = ref
+        self._restarts_seen = 0
+        self._joins: list[Heard] = []  # asserted, but not answered
+
+    # -- the client
+
+    @property
+    def ref(self) -> ClientRef:
+        """The client's address.
+
+        Raises:
+            AssertionError: if its ``init`` chose not to start.
+        """
+        if not isinstance(self._ref, ClientRef):
+            raise AssertionError("the client chose not to start: its init returned Ignore()")  # noqa: TRY004 - it is the test's
+        return self._ref
+
+    @property
+    def client(self) -> SlipstreamClient:
+        """The present instance of the client's class.
+
+        Raises:
+            AssertionError: if it has ended.
+        """
+        return self._server().client
+
+    @property
+    def socket(self) -> Socket:
+        """The present socket of the client; its actions work from a test, too."""
+        return self._server().socket
+
+    @property
+    def assigns(self) -> dict[str, Any]:
+        """What the client keeps in ``socket.assigns``."""
+        return self.socket.assigns
+
+    # -- time
+
+    async def advance(self, seconds: float) -> None:
+        """Let *seconds* of virtual time pass, with everything that is due meanwhile, in order.
+
+        Raises:
+            RuntimeError: on a real clock.
+        """
+        await advance(seconds)
+        self.check_crashes()
+
+    # -- connecting
+
+    async def assert_connect(self, uri: Any = ANY, *, within: float = 60.0) -> ConnectRequest:
+        """Assert that the client wants to connect, and give what it asks for; decide later."""
+        attempt = await self._attempt(uri, within)
+        return attempt.request
+
+    async def refute_connect(self, *, within: float = 1.0) -> None:
+        """Assert that the client does not want to connect now, nor *within* seconds."""
+        await self.refute("a connect", lambda: self._script.attempts, lambda _: [], within)
+
+    async def accept_connect(self, uri: Any = ANY, *, within: float = 60.0) -> ConnectRequest:
+        """Let the client connect, and give what it connected with."""
+        attempt = await self._attempt(uri, within)
+        count = len(self._script.wires)
+        attempt.decided.set()
+        self._script.attempts.remove(attempt)
+        self.timeline.note("server", "accepts the connection")
+        await self.wait_for("the connection", lambda: self._script.wires[count:], lambda _: [], 1.0)
+        await settle()
+        return attempt.request
+
+    async def refuse_connect(
+        self,
+        status: int = 403,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        *,
+        within: float = 60.0,
+    ) -> ConnectRequest:
+        """Refuse the client's connect as a server does, with an HTTP response."""
+        error = ConnectError(
+            f"the server answered HTTP {status}",
+            step="upgrade",
+            status=status,
+            headers=tuple((name.lower(), value) for name, value in (headers or {}).items()),
+            body=body,
+        )
+        return await self._fail(error, f"refuses with HTTP {status}", within)
+
+    async def fail_connect(
+        self, error: BaseException | None = None, *, within: float = 60.0
+    ) -> ConnectRequest:
+        """Let the client's connect fail by *error*, by default a refused TCP connection."""
+        cause = error or ConnectionRefusedError("connection refused")
+        if isinstance(cause, ConnectError):
+            failure = cause
+        else:
+            failure = ConnectError(f"no connection: {cause!r}", step="tcp")
+            failure.__cause__ = cause
+        return await self._fail(failure, f"is not to be reached: {cause!r}", within)
+
+    async def _fail(self, error: ConnectError, what: str, within: float) -> ConnectRequest:
+        attempt = await self._attempt(ANY, within)
+        attempt.error = error
+        attempt.decided.set()
+        self._script.attempts.remove(attempt)
+        self.timeline.note("server", what)
+        await self.settle()
+        return attempt.request
+
+    async def _attempt(self, uri: Any, within: float) -> Attempt:
+        return await self.wait_for(
+            "a connect" if uri is ANY else f"a connect to {describe(uri)}",
+            lambda: self._script.attempts,
+            lambda attempt: differences(uri, attempt.request.uri, "uri"),
+            within,
+        )
+
+    # -- joining and leaving
+
+    async def assert_join(
+        self, topic: Any = ANY, params: Any = ANY, *, within: float = 1.0
+    ) -> ClientMessage:
+        """Assert that the client asks to join *topic*, and give the join; answer it later."""
+        heard = await self._take("join", topic, ANY, params, within)
+        self._joins.append(heard)
+        return ClientMessage.of(heard)
+
+    async def refute_join(
+        self, topic: Any = ANY, params: Any = ANY, *, within: float = 1.0
+    ) -> None:
+        """Assert that the client asks for no such join now, nor *within* seconds."""
+        await self._refute_heard("join", topic, ANY, params, within)
+
+    async def accept_join(
+        self, topic: Any = ANY, response: Any = None, *, within: float = 1.0
+    ) -> ClientMessage:
+        """Let the client join: answer its join, asserted or not, with ``ok``."""
+        return await self._answer_join(topic, "ok", response, within)
+
+    async def refuse_join(
+        self, topic: Any = ANY, response: Any = None, *, within: float = 1.0
+    ) -> ClientMessage:
+        """Refuse the client's join, asserted or not: answer it with ``error``."""
+        return await self._answer_join(topic, "error", response, within)
+
+    async def connect_and_join(self, topic: str, response: Any = None) -> ClientMessage:
+        """Let the client connect and join *topic*: how most tests begin."""
+        await self.accept_connect()
+        return await self.accept_join(topic, response)
+
+    async def _answer_join(
+        self, topic: Any, status: str, response: Any, within: float
+    ) -> ClientMessage:
+        found = [each for each in self._joins if not differences(topic, each.message.topic)]
+        if found:
+            heard = found[0]
+            self._joins.remove(heard)
+        else:
+            heard = await self._take("join", topic, ANY, ANY, within)
+        heard.wire.reply(heard.message, status, {} if response is None else response)
+        if status != "ok":
+            heard.wire.join_refs.pop(heard.message.topic, None)
+        await self.settle()
+        return ClientMessage.of(heard)
+
+    async def assert_leave(self, topic: Any = ANY, *, within: float = 1.0) -> ClientMessage:
+        """Assert that the client leaves *topic*, and answer as Phoenix does."""
+        heard = await self._take("leave", topic, ANY, ANY, within)
+        message = heard.message
+        heard.wire.join_refs.pop(message.topic, None)
+        heard.wire.reply(message, "ok", {})
+        heard.wire.say(message.join_ref, message.join_ref, message.topic, "phx_close", {})
+        await self.settle()
+        return ClientMessage.of(heard)
+
+    async def refute_leave(self, topic: Any = ANY, *, within: float = 1.0) -> None:
+        """Assert that the client does not leave *topic* now, nor *within* seconds."""
+        await self._refute_heard("leave", topic, ANY, ANY, within)
+
+    # -- messages
+
+    async def assert_push(
+        self, topic: Any = ANY, event: Any = ANY, payload: Any = ANY, *, within: float = 1.0
+    ) -> ClientMessage:
+        """Assert that the client pushes *event* to *topic*, and give the push, to reply to."""
+        return ClientMessage.of(await self._take("push", topic, event, payload, within))
+
+    async def refute_push(
+        self, topic: Any = ANY, event: Any = ANY, payload: Any = ANY, *, within: float = 1.0
+    ) -> None:
+        """Assert that the client pushes no such thing now, nor *within* seconds."""
+        await self._refute_heard("push", topic, event, payload, within)
+
+    async def assert_heartbeat(self, *, within: float = 60.0) -> ClientMessage:
+        """Assert that the client sends a heartbeat."""
+        return ClientMessage.of(await self._take("heartbeat", ANY, ANY, ANY, within))
+
+    # -- the end of a connection
+
+    async def assert_disconnect(self, code: Any = ANY, *, within: float = 5.0) -> ClientClose:
+        """Assert that the client ends its connection, and give how: the code of its Close."""
+        wire, closed = await self.wait_for(
+            "a disconnect" if code is ANY else f"a disconnect with code {describe(code)}",
+            self._ended,
+            lambda end: differences(code, end[1].code, "code"),
+            within,
+        )
+        self._ends_seen.add(id(wire))
+        return closed
+
+    async def refute_disconnect(self, *, within: float = 1.0) -> None:
+        """Assert that the client keeps its connection, now and for *within* seconds."""
+        await self.refute("a disconnect", self._ended, lambda _: [], within)
+
+    def _ended(self) -> list[tuple[Wire, ClientClose]]:
+        return [
+            (wire, wire.peer.closed)
+            for wire in self._script.wires
+            if wire.peer.closed is not None and id(wire) not in self._ends_seen
+        ]
+
+    # -- what the client does
+
+    async def assert_callback(self, name: str, *args: Any, within: float = 1.0) -> Call:
+        """Assert that the callback *name* has been called with *args*, and give the oldest such call.
+
+        *args* are patterns, without the socket; those left out fit anything.
+        """
+        return await self.wait_for(
+            f"{name}({', '.join(map(describe, args))})",
+            lambda: [call for call in self.calls if call.name == name],
+            lambda call: differ_in_arguments(call, args),
+            within,
+        )
+
+    async def refute_callback(self, name: str, *args: Any, within: float = 1.0) -> None:
+        """Assert that the callback *name* is not called with *args*, now or *within* seconds."""
+        await self.refute(
+            f"{name}({', '.join(map(describe, args))})",
+            lambda: [call for call in self.calls if call.name == name],
+            lambda call: differ_in_arguments(call, args),
+            within,
+        )
+
+    async def expect_crash(
+        self,
+        kind: type[BaseException] = Exception,
+        match: str | None = None,
+        *,
+        within: float = 1.0,
+    ) -> BaseException:
+        """Assert that the client crashes, and give the exception; it does not fail the test then.
+
+        *match* has to occur in the exception's text.
+        """
+
+        def judge(error: BaseException) -> list[str]:
+            found = [] if isinstance(error, kind) else [f"expected {kind.__name__}, got {error!r}"]
+            if match is not None and match not in str(error):
+                found.append(f"expected {match!r} in {str(error)!r}")
+            return found
+
+        error = await self.wait_for(
+            f"a crash with {kind.__name__}", lambda: self.crashes, judge, within, crashes=True
+        )
+        self.forgive(Crashed(error))
+        return error
+
+    async def assert_restarted(self, *, within: float = 60.0) -> None:
+        """Assert that the client was started again, once more than was asserted before."""
+        await self.wait_for(
+            "a restart of the client",
+            lambda: [call for call in self.calls if call.name == "init"][1 + self._restarts_seen :],
+            lambda _: [],
+            within,
+            crashes=True,
+        )
+        self._restarts_seen += 1
+        await settle()
+
+    async def assert_stopped(self, reason: Any = ANY, *, within: float = 60.0) -> ExitReason:
+        """Assert that the client has ended for good, and give its exit reason."""
+        found = await self.wait_for(
+            "the end of the client"
+            if reason is ANY
+            else f"the end of the client: {describe(reason)}",
+            lambda: [self.last_exit] if self._is_stopped() else [],
+            lambda exit_reason: differences(reason, exit_reason, "reason"),
+            within,
+            crashes=True,
+        )
+        if reason is not ANY:
+            self.forgive(found)
+        return found
+
+    def _is_stopped(self) -> bool:
+        if self._ref is None:
+            return True
+        target = target_of(self._ref)
+        return target.live() is None and target.absence() != RESTARTING
+
+    def _server(self) -> ClientServer:
+        process = process_of(self.ref)
+        if process is None:
+            raise AssertionError(f"the client has ended: {self.last_exit}")
+        return cast("ClientServer", process.server)
+
+    # -- inside
+
+    async def _take(self, kind: str, topic: Any, event: Any, payload: Any, within: float) -> Heard:
+        heard = await self.wait_for(
+            expected(kind, topic, event, payload),
+            lambda: [each for each in self._script.heard if each.kind == kind],
+            lambda each: differ(each, topic, event, payload),
+            within,
+        )
+        self._script.heard.remove(heard)
+        return heard
+
+    async def _refute_heard(
+        self, kind: str, topic: Any, event: Any, payload: Any, within: float
+    ) -> None:
+        await self.refute(
+            expected(kind, topic, event, payload),
+            lambda: [each for each in self._script.heard if each.kind == kind],
+            lambda each: differ(each, topic, event, payload),
+            within,
+        )
+
+    # -- for the block round it
+
+    def finish(self, *, strict: bool) -> None:
+        """Fail for a crash that nobody expected, and, if *strict*, for pushes nobody asserted."""
+        self.check_crashes()
+        left = [each for each in self._script.heard if each.kind == "push"]
+        if strict and left:
+            lines = "\n".join(f"    {shown(each)}" for each in left)
+            raise AssertionError(f"the test ends with pushes that it did not assert:\n{lines}")
+
+    def release(self) -> None:
+        """Let the client end as it will."""
+        self._script.resume()

@@ -1,0 +1,80 @@
+"""How time passes in a test: on a virtual clock at once, on a real one as it does."""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+__all__ = ["advance", "set_off_clock", "settle", "wait_until"]
+
+
+# trio.testing imports pytest, if it is there; who only wants the embedded server does not need it.
+
+
+async def settle() -> None:
+    """Let everything happen that can happen now."""
+    from trio.testing import wait_all_tasks_blocked  # noqa: PLC0415 - see above
+
+    await wait_all_tasks_blocked()
+
+
+def _virtual_clock() -> "MockClock | None":
+    from trio.testing import MockClock  # noqa: PLC0415 - see above
+
+    clock = trio.lowlevel.current_clock()
+    return clock if isinstance(clock, MockClock) else None
+
+
+def _stands_still(clock: "MockClock | None") -> bool:
+    return clock is not None and clock.autojump_threshold == math.inf
+
+
+def set_off_clock() -> None:
+    """Let a virtual clock that stands still jump from here on: a test is over, its end takes time."""
+    clock = _virtual_clock()
+    if clock is not None and _stands_still(clock):
+        clock.autojump_threshold = 0.0
+
+
+async def advance(seconds: float) -> None:
+    """Let *seconds* of virtual time pass, with everything that is due meanwhile, in order.
+
+    Raises:
+        RuntimeError: on a real clock, where it would take as long.
+    """
+    clock = _virtual_clock()
+    if clock is None:
+        raise RuntimeError(
+            f"{seconds:g} s cannot be skipped on a real clock: run the test on a virtual one, by "
+            "the fixture socket_test or pytest-trio's autojump_clock, or by "
+            "trio.run(…, clock=trio.testing.MockClock())"
+        )
+    await settle()
+    if _stands_still(clock):
+        await _jump(clock, trio.current_time() + seconds, lambda: False)
+        return
+    await trio.sleep(seconds)
+    await settle()
+
+
+async def wait_until(changed: trio.Event, deadline: float) -> None:
+    """Wait until *changed* is set or the *deadline* has passed, on whatever clock there is."""
+    clock = _virtual_clock()
+    if clock is not None and _stands_still(clock):
+        await settle()
+        await _jump(clock, deadline, changed.is_set)
+        return
+    with trio.CancelScope(deadline=deadline):
+        await changed.wait()
+
+
+async def _jump(clock: "MockClock", end: float, enough: Callable[[], bool]) -> None:
+    while not enough() and (now := trio.current_time()) < end:
+        due = trio.lowlevel.current_statistics().seconds_to_next_deadline
+        # Never short of the end by what floats lose.
+        clock.jump(due if now + due < end else end - now)
+        await settle()

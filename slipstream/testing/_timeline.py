@@ -1,0 +1,82 @@
+"""What happened in a test, in order: frames, callbacks, connections; for people and for assertions."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+import trio
+
+__all__ = ["Call", "Entry", "Timeline"]
+
+_SHOWN: Final = 25
+"""So many of the newest entries stand in the message of a failed assertion."""
+_WIDTH: Final = 160
+
+
+@attrs.frozen
+class Call:
+    """A callback of the client that has been called.
+
+    Attributes:
+        name: of the callback.
+        args: its arguments, without the socket.
+        result: what it returned.
+        error: what left it instead.
+        at: when it began, on trio's clock.
+    """
+
+    name: str
+    args: tuple[Any, ...]
+    result: Any = None
+    error: BaseException | None = None
+    at: float = 0.0
+
+
+@attrs.frozen
+class Entry:
+    """Something that happened: *who* did *what*, *at* that moment."""
+
+    at: float
+    who: str
+    what: str
+
+
+class Timeline:
+    """Everything that happened so far."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.began = trio.current_time()
+        self._changed = trio.Event()
+
+    def note(self, who: str, what: str) -> None:
+        """Note that *who* did *what*, and wake whoever waits for something to happen."""
+        self.entries.append(Entry(trio.current_time(), who, what))
+        self.tell()
+
+    def tell(self) -> None:
+        """Wake whoever waits for something to happen."""
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+
+    @property
+    def changed(self) -> trio.Event:
+        """What is set when something more has happened."""
+        return self._changed
+
+    def render(self, keep: Callable[[Entry], bool] = lambda _: True) -> str:
+        """Write the newest entries, a line each, with the seconds since the beginning."""
+        entries = [entry for entry in self.entries if keep(entry)]
+        if not entries:
+            return "    nothing at all"
+        lines = [
+            f"    {entry.at - self.began:8.3f} s  {entry.who:<9} {_cut(entry.what)}"
+            for entry in entries[-_SHOWN:]
+        ]
+        left_out = len(entries) - len(lines)
+        return "\n".join([f"    … {left_out} more before"] * bool(left_out) + lines)
+
+
+def _cut(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"

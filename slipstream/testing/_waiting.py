@@ -1,0 +1,174 @@
+"""How assertions wait, and what a failed one says."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn, TypeVar
+
+import trio
+
+from slipstream.client import ANY
+from slipstream.reasons import NORMAL, Crashed, ExitReason
+
+from ._patterns import describe, differences
+from ._script import Attempt, Heard, Wire
+from ._time import advance, settle, wait_until
+from ._timeline import Call, Timeline
+
+__all__ = ["Waiting", "differ", "differ_in_arguments", "expected", "shown"]
+
+T = TypeVar("T")
+
+
+class Waiting:
+    """Waits for what a test asserts, and tells the story where it does not come.
+
+    Attributes:
+        timeline: everything that happened, for messages.
+    """
+
+    def __init__(self, timeline: Timeline, ends: list[ExitReason]) -> None:
+        self.timeline = timeline
+        self._ends = ends
+        self._forgiven: list[ExitReason] = []
+
+    @property
+    def last_exit(self) -> ExitReason:
+        """How the client's last incarnation has ended; ``NORMAL`` if none has."""
+        return self._ends[-1] if self._ends else NORMAL
+
+    @property
+    def crashes(self) -> list[BaseException]:
+        """Those of the client that nobody expected."""
+        return [
+            end.exception
+            for end in self._ends
+            if isinstance(end, Crashed) and end not in self._forgiven
+        ]
+
+    def forgive(self, end: ExitReason) -> None:
+        """Let the client have ended like this."""
+        self._forgiven.append(end)
+
+    async def settle(self) -> None:
+        """Let everything happen that can happen now."""
+        await settle()
+        self.check_crashes()
+
+    async def wait_for(
+        self,
+        what: str,
+        candidates: Callable[[], Iterable[T]],
+        judge: Callable[[T], list[str]],
+        within: float,
+        *,
+        crashes: bool = False,
+    ) -> T:
+        """Wait for the oldest of the *candidates* that *judge* finds nothing wrong with."""
+        deadline = trio.current_time() + within
+        while True:
+            await settle()
+            changed = self.timeline.changed
+            for candidate in candidates():
+                if not judge(candidate):
+                    return candidate
+            if self.crashes and not crashes:
+                self._fail_by_crash(f"expected {what}, but the client crashed")
+            if trio.current_time() >= deadline:
+                raise AssertionError(self._story(what, candidates(), judge, within))
+            await wait_until(changed, deadline)
+
+    async def refute(
+        self,
+        what: str,
+        candidates: Callable[[], Iterable[T]],
+        judge: Callable[[T], list[str]],
+        within: float,
+    ) -> None:
+        """Let *within* seconds pass, and find nothing wrong with none of the *candidates*."""
+        await settle()
+        for seconds in (0.0, within):
+            if seconds:
+                await advance(seconds)
+            self.check_crashes()
+            for candidate in candidates():
+                if not judge(candidate):
+                    raise AssertionError(
+                        f"expected no such thing within {within:g} s: {what}\n"
+                        f"  what came: {shown(candidate)}\n"
+                        f"  what happened:\n{self.timeline.render()}"
+                    )
+
+    def _story(
+        self,
+        what: str,
+        candidates: Iterable[T],
+        judge: Callable[[T], list[str]],
+        within: float,
+    ) -> str:
+        lines = [f"expected {what}, within {within:g} s; it did not come"]
+        judged = sorted(((judge(each), each) for each in candidates), key=lambda pair: len(pair[0]))
+        if judged:
+            wrong, nearest = judged[0]
+            lines += [f"  nearest: {shown(nearest)}", *(f"    {line}" for line in wrong)]
+        lines += ["  what happened:", self.timeline.render()]
+        return "\n".join(lines)
+
+    def check_crashes(self) -> None:
+        """Fail if the client has crashed, and nobody expected it."""
+        if self.crashes:
+            self._fail_by_crash("the client crashed")
+
+    def _fail_by_crash(self, what: str) -> NoReturn:
+        crash = self.crashes[0]
+        raise AssertionError(
+            f"{what}: {crash!r} (expect_crash() says so where a crash is meant)\n"
+            f"  what happened:\n{self.timeline.render()}"
+        ) from crash
+
+
+def differ(heard: Heard, topic: Any, event: Any, payload: Any) -> list[str]:
+    """Tell where a message of the client's differs from what is expected of it."""
+    told = heard.message
+    return [
+        *differences(topic, told.topic, "topic"),
+        *differences(event, told.event, "event"),
+        *differences(payload, told.payload, "payload"),
+    ]
+
+
+def differ_in_arguments(call: Call, patterns: tuple[Any, ...]) -> list[str]:
+    """Tell where the arguments of *call* differ from *patterns*; those left out fit."""
+    if len(patterns) > len(call.args):
+        return [f"expected {len(patterns)} arguments, got {len(call.args)}"]
+    return [
+        line
+        for place, (pattern, value) in enumerate(zip(patterns, call.args, strict=False))
+        for line in differences(pattern, value, f"argument {place}")
+    ]
+
+
+def expected(kind: str, topic: Any, event: Any, payload: Any) -> str:
+    """Say what message is expected."""
+    text = {"join": "a join", "leave": "a leave", "push": "a push", "heartbeat": "a heartbeat"}[
+        kind
+    ]
+    if event is not ANY:
+        text += f" of {describe(event)}"
+    if topic is not ANY:
+        text += f" to {describe(topic)}" if kind == "push" else f" of {describe(topic)}"
+    if payload is not ANY:
+        text += f" with {'params' if kind == 'join' else 'payload'} {describe(payload)}"
+    return text
+
+
+def shown(candidate: Any) -> str:
+    """Write what came."""
+    if isinstance(candidate, Heard):
+        told = candidate.message
+        return expected(candidate.kind, told.topic, told.event, told.payload)
+    if isinstance(candidate, Wire):
+        return f"the end of a connection: {candidate.peer.closed}"
+    if isinstance(candidate, Call):
+        return f"{candidate.name}({', '.join(map(repr, candidate.args))})"
+    if isinstance(candidate, Attempt):
+        return f"a connect to {candidate.request.uri.split('?')[0]}"
+    return repr(candidate)

@@ -1,0 +1,91 @@
+"""The kit for processes: waits, exits, a recorder, leaks."""
+
+import time
+from typing import Any
+
+import pytest
+import trio
+
+from slipstream.otp import ServerRef, Stop, open_server, open_supervisor
+from slipstream.reasons import KILLED, NORMAL, SHUTDOWN, Crashed, Shutdown
+from slipstream.testing.otp import (
+    Recorder,
+    advance,
+    assert_exits,
+    check_leaks,
+    live_tasks,
+    settle,
+    wait_until,
+)
+from tests.otp.support import Puppet, crash, end, puppet
+
+
+async def test_a_wait_is_for_a_process_or_for_whatever_holds(autojump_clock: Any) -> None:
+    async with open_supervisor([puppet("a", backoff=lambda *_: 3.0)]) as supervisor:
+        ref = supervisor.child("a")
+        await wait_until(ref)
+        ref.cast(crash())
+        await settle()
+        with pytest.raises(AssertionError, match=r"expected within 1 s: <ServerRef a> lives"):
+            await wait_until(ref, within=1.0)
+        await wait_until(ref)
+        assert trio.current_time() >= 3.0
+        with pytest.raises(AssertionError, match="never_true"):
+            await wait_until(never_true)
+        later = trio.current_time() + 2.0
+        await wait_until(lambda: trio.current_time() >= later)
+
+
+def alive(ref: ServerRef) -> bool:
+    return ref.alive
+
+
+def never_true() -> bool:
+    return False
+
+
+async def test_an_exit_is_asserted_with_its_reason(autojump_clock: Any) -> None:
+    async with open_supervisor(
+        [puppet(name, restart="temporary") for name in "abcd"]
+    ) as supervisor:
+        a, b, c, d = (supervisor.child(name) for name in "abcd")
+        a.cast(end(Shutdown("x")))
+        assert await assert_exits(a, Shutdown("x")) == Shutdown("x")
+        b.cast(crash())
+        await assert_exits(b, Crashed)
+        c.kill()
+        with pytest.raises(
+            AssertionError, match=r"ended, but reason: expected Normal\(\), got Kill"
+        ):
+            await assert_exits(c, NORMAL)
+        with pytest.raises(AssertionError, match="to end within 1 s"):
+            await assert_exits(d, KILLED, within=1.0)
+
+
+async def test_a_recorder_writes_down_what_it_gets(autojump_clock: Any) -> None:
+    diary: list[tuple[str, Any]] = []
+    async with open_server(Recorder, diary) as ref:
+        ref.cast(1)
+        ref.send(2)
+        assert await ref.call(3) == 3
+    assert diary == [("cast", 1), ("info", 2), ("call", 3), ("terminate", SHUTDOWN)]
+
+
+async def test_a_leak_is_named(autojump_clock: Any, nursery: trio.Nursery) -> None:
+    async with check_leaks():
+        async with open_server(Puppet):
+            assert any("Puppet" in name for name in live_tasks())
+    with pytest.raises(AssertionError, match=r"left behind: trio\.sleep_forever"):
+        async with check_leaks():
+            nursery.start_soon(trio.sleep_forever, name="trio.sleep_forever")
+
+
+async def test_time_passes_in_order(autojump_clock: Any) -> None:
+    async with open_server(Puppet) as ref:
+        ref.send_after(5.0, lambda *_: Stop(NORMAL))
+        began = time.perf_counter()
+        await advance(4.0)
+        assert alive(ref)
+        await advance(1.0)
+        assert not alive(ref)
+        assert time.perf_counter() - began < 1.0
