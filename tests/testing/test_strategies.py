@@ -1,8 +1,10 @@
 """What is drawn is what it says, and shrinks to the least that shows a failure."""
 
 import doctest
+import importlib
 import json
 import random
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -71,6 +73,13 @@ def test_the_use_that_a_docstring_shows_runs(name: str) -> None:
     said: list[str] = []
     doctest.DocTestRunner().run(example, out=said.append)
     assert not said, "".join(said)
+
+
+def test_without_its_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    monkeypatch.delitem(sys.modules, "slipstream.testing.strategies")
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'slipstream\[testing\]'"):
+        importlib.import_module("slipstream.testing.strategies")
 
 
 def least(strategy: st.SearchStrategy[T], fault: Callable[[T], bool]) -> T:
