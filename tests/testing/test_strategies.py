@@ -269,14 +269,14 @@ def talks(*kinds: Any) -> Callable[[list[Any]], bool]:
 def test_a_conversation_shrinks_to_the_steps_that_matter(
     fault: Callable[[Any], bool], minimal: list[Any]
 ) -> None:
-    assert least(conversations(["a", "b"]), fault) == minimal
+    assert least(conversations(["a", "b"], max_size=10), fault) == minimal
 
 
 def test_an_illegal_conversation_shrinks_to_the_one_wrong_step() -> None:
     [wrong] = least(illegal_conversations(["a"]), talks(SendMessage))
     assert wrong == SendMessage(Message(None, None, "a", "0", {}))
     answer, wrong, push = least(
-        illegal_conversations(["a"], max_size=7),
+        illegal_conversations(["a"], max_size=5),
         talks(AnswerNext, SendMessage | SendData, SendPush),
     )
     assert (answer, push) == (AnswerNext(), SendPush("a", "0"))
