@@ -1,8 +1,10 @@
 """What is drawn is what it says, and shrinks to the least that shows a failure."""
 
 import doctest
+import importlib
 import json
 import random
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -71,6 +73,13 @@ def test_the_use_that_a_docstring_shows_runs(name: str) -> None:
     said: list[str] = []
     doctest.DocTestRunner().run(example, out=said.append)
     assert not said, "".join(said)
+
+
+def test_without_its_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    monkeypatch.delitem(sys.modules, "slipstream.testing.strategies")
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'slipstream\[testing\]'"):
+        importlib.import_module("slipstream.testing.strategies")
 
 
 def least(strategy: st.SearchStrategy[T], fault: Callable[[T], bool]) -> T:
@@ -260,14 +269,14 @@ def talks(*kinds: Any) -> Callable[[list[Any]], bool]:
 def test_a_conversation_shrinks_to_the_steps_that_matter(
     fault: Callable[[Any], bool], minimal: list[Any]
 ) -> None:
-    assert least(conversations(["a", "b"]), fault) == minimal
+    assert least(conversations(["a", "b"], max_size=10), fault) == minimal
 
 
 def test_an_illegal_conversation_shrinks_to_the_one_wrong_step() -> None:
     [wrong] = least(illegal_conversations(["a"]), talks(SendMessage))
     assert wrong == SendMessage(Message(None, None, "a", "0", {}))
     answer, wrong, push = least(
-        illegal_conversations(["a"], max_size=7),
+        illegal_conversations(["a"], max_size=5),
         talks(AnswerNext, SendMessage | SendData, SendPush),
     )
     assert (answer, push) == (AnswerNext(), SendPush("a", "0"))

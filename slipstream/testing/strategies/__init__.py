@@ -4,6 +4,14 @@ They need the extra ``testing``. What they draw is small, so that names and refs
 to the least that shows a failure.
 """
 
+try:
+    import hypothesis as hypothesis
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(
+        "slipstream.testing.strategies needs hypothesis: pip install 'slipstream[testing]'",
+        name=missing.name,
+    ) from missing
+
 from ._configs import configs
 from ._conversations import conversations, illegal_conversations
 from ._messages import frames, messages, mutated_frames

@@ -56,7 +56,7 @@ def conversations(
     Args:
         topics: what steps speak of. A topic that the client has not joined hears nothing.
         events: of pushes and broadcasts.
-        payloads: of those, and of responses; by default JSON objects.
+        payloads: of those, and of responses; by default small JSON objects.
         statuses: of replies.
         close_codes: of connections that the server closes; none for no such step.
         refusals: HTTP statuses of connects; none for no such step. Some end a client for good, by
@@ -95,7 +95,7 @@ def _legal_steps(
 ) -> st.SearchStrategy[LegalStep]:
     topic = st.sampled_from(topics)
     event = any_events() if events is None else events
-    payload = json_payloads() if payloads is None else payloads
+    payload = json_payloads(max_leaves=2) if payloads is None else payloads
     # Mostly the first: without a join that was let in there is nothing to talk about.
     status = st.sampled_from([statuses[0], *statuses])
     answer = st.builds(AnswerNext, status, payload, st.integers(0, 3))
@@ -132,7 +132,7 @@ def illegal_conversations(
     Replies to what was not asked, ends of joins that are over, topics that nobody joined, frames
     that are no message. A client counts such things, and goes on.
 
-    >>> @given(illegal_conversations(["room"]))
+    >>> @given(illegal_conversations(["room"], max_size=8))
     ... def test_something_is_wrong_with_each(conversation):
     ...     assert any(isinstance(step, SendMessage | SendData) for step in conversation)
     >>> test_something_is_wrong_with_each()
@@ -142,7 +142,7 @@ def illegal_conversations(
     said = messages(
         topics=st.sampled_from([*topics, "elsewhere", PHOENIX]),
         events=event | st.sampled_from([PHX_JOIN, PHX_LEAVE, HEARTBEAT]),
-        payloads=json_payloads() if payloads is None else payloads,
+        payloads=json_payloads(max_leaves=2) if payloads is None else payloads,
     )
     wrong: st.SearchStrategy[IllegalStep] = st.one_of(
         st.builds(SendMessage, said), st.builds(SendData, mutated_frames(messages=said))

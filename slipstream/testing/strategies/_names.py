@@ -72,8 +72,10 @@ def refs(most: int = 8) -> st.SearchStrategy[str]:
     return st.integers(1, most).map(str)
 
 
-def json_values() -> st.SearchStrategy[Any]:
+def json_values(max_leaves: int = 12) -> st.SearchStrategy[Any]:
     """Draw whatever JSON can hold, without numbers that not every decoder keeps.
+
+    *max_leaves* is about how much one of them may hold.
 
     >>> @given(json_values())
     ... def test_json_survives(value):
@@ -87,7 +89,7 @@ def json_values() -> st.SearchStrategy[Any]:
         st.floats(allow_nan=False, allow_infinity=False),
         st.text(max_size=20),
     )
-    return st.recursive(plain, _containers, max_leaves=12)
+    return st.recursive(plain, _containers, max_leaves=max_leaves)
 
 
 def _containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -98,15 +100,17 @@ def _objects(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.dictionaries(st.text(max_size=20), values, max_size=4)
 
 
-def json_payloads() -> st.SearchStrategy[dict[str, Any]]:
+def json_payloads(max_leaves: int = 12) -> st.SearchStrategy[dict[str, Any]]:
     """Draw JSON objects, which is what nearly every payload is.
+
+    *max_leaves* is about how much each field may hold.
 
     >>> @given(json_payloads())
     ... def test_fields_may_be_missing(payload):
     ...     assert payload.get("body", payload) in [payload, *payload.values()]
     >>> test_fields_may_be_missing()
     """
-    return _objects(json_values())
+    return _objects(json_values(max_leaves))
 
 
 def binary_payloads(max_size: int = 64) -> st.SearchStrategy[bytes]:
