@@ -2,6 +2,8 @@
 
 from ._channel import Answer, Channel, Error, Ok, Refuse, ReplyRef, ReplyWith
 from ._handshake import ConnectInfo, Reject
+from ._presence import Meta, Presence, Presences
+from ._profiles import Like
 from ._server import PhoenixServer
 from ._socket import ServerSocket
 
@@ -10,8 +12,12 @@ __all__ = [
     "Channel",
     "ConnectInfo",
     "Error",
+    "Like",
+    "Meta",
     "Ok",
     "PhoenixServer",
+    "Presence",
+    "Presences",
     "Refuse",
     "Reject",
     "ReplyRef",

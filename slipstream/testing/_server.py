@@ -4,6 +4,7 @@ import errno
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl, urlsplit
@@ -16,7 +17,18 @@ from slipstream.interfaces import Message, Payload
 from slipstream.otp import GenServer, SupervisorRef, open_supervisor, wait_event
 
 from ._channel import Channel
-from ._handshake import Connect, ConnectInfo, Reject, WatchedStream, judge, read_request
+from ._handshake import (
+    Connect,
+    ConnectInfo,
+    Reject,
+    WatchedStream,
+    encode_headers,
+    head_of,
+    judge,
+    read_request,
+)
+from ._presence import Presences, PresenceTable
+from ._profiles import Like, find_profile
 from ._socket import ServerSocket
 
 __all__ = ["PhoenixServer"]
@@ -37,8 +49,13 @@ class PhoenixServer:
         channels: channel classes by topic pattern; a trailing ``*`` stands for the rest.
         path: where the socket is mounted; the URI ends in ``/websocket``.
         connect: a sync or async function that lets a connect through or not.
-        max_channels: how many topics one connection may join.
-        max_message_size: bytes; a larger message is answered with a close 1009.
+        like: the server whose behaviour is shown, where versions and web servers differ.
+        id: gives the id of a connection, for :meth:`disconnect`; ``None`` is no id.
+        max_channels: how many topics one connection may join; ``math.inf`` is no limit. By default as
+            the server that it is *like*: 100 with 1.8.12, no limit with 1.8.3.
+        max_frame_size: bytes; a larger message is answered with a close 1009.
+        idle_timeout: seconds without a byte from the client, after which a connection is closed.
+            ``math.inf`` is never.
 
     Attributes:
         sockets: the connections that are open now.
@@ -56,8 +73,11 @@ class PhoenixServer:
         connect: Connect | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
-        max_channels: int = 100,
-        max_message_size: int = 16 << 20,
+        like: Like = "1.8.12/cowboy",
+        id: Callable[[ConnectInfo], str | None] | None = None,  # noqa: A002 - Phoenix's word
+        max_channels: float | None = None,
+        max_frame_size: int = 16 << 20,
+        idle_timeout: float = 60.0,
     ) -> None:
         for pattern, channel in channels.items():
             _check_channel(pattern, channel)
@@ -67,13 +87,17 @@ class PhoenixServer:
         self._path = f"{path.rstrip('/')}/websocket"
         self._connect = connect
         self._host, self._port = host, port
-        self._max_message_size = max_message_size
+        self._max_frame_size = max_frame_size
+        self._id = id
+        self.profile = find_profile(like)
+        self.max_channels = self.profile.max_channels if max_channels is None else max_channels
+        self.idle_timeout = idle_timeout
+        self.presence_table = PresenceTable(self.broadcast)
         self._stack = AsyncExitStack()
         self._supervisor: SupervisorRef | None = None
         self._changed = trio.Event()
         self._numbers = 0
         self._rejection: Reject | None = None
-        self.max_channels = max_channels
         self._listeners: list[trio.SocketListener] = []
         self._accepted: set[trio.SocketStream] = set()
         self.sockets: list[ServerSocket] = []
@@ -118,14 +142,15 @@ class PhoenixServer:
     def broadcast(
         self, topic: str, event: str, payload: Payload, *, but: Channel | None = None
     ) -> int:
-        """Send to every client that has joined *topic*; tell to how many."""
-        count = 0
-        for socket in list(self.sockets):
-            channel = socket.channel(topic)
-            if channel is not None and channel is not but:
-                socket.send(None, None, topic, event, payload)
-                count += 1
-        return count
+        """Send to every client that has joined *topic*; tell to how many.
+
+        The event ``disconnect`` to the id of a connection closes it, as in Phoenix.
+        """
+        sockets = list(self.sockets)
+        taken = [socket.deliver(topic, event, payload, but=but) for socket in sockets]
+        if event == "disconnect":
+            self.disconnect(id=topic)
+        return sum(taken)
 
     def drop(self) -> None:
         """Cut every connection without a close frame, as a killed transport process does."""
@@ -137,9 +162,15 @@ class PhoenixServer:
         for socket in list(self.sockets):
             socket.close(code, reason)
 
-    def disconnect(self) -> None:
-        """Close every connection as a ``disconnect`` broadcast does, with 1001."""
-        self.close(1001)
+    def disconnect(self, *, id: str | None = None) -> None:  # noqa: A002 - Phoenix's word
+        """Close the connections with this *id*, or all, as a ``disconnect`` broadcast does."""
+        for socket in list(self.sockets):
+            if id is None or socket.id == id:
+                socket.disconnect()
+
+    def drain(self) -> None:
+        """Close every connection with 1012, as a server that is about to stop does."""
+        self.close(1012)
 
     def crash(self, topic: str, error: Exception | None = None) -> None:
         """Let every channel of *topic* crash."""
@@ -199,6 +230,10 @@ class PhoenixServer:
         found = [socket.channel(topic) for socket in self.sockets]
         return [channel for channel in found if channel is not None]
 
+    def presences(self, topic: str) -> Presences:
+        """Give who is in *topic*: ``{key: {"metas": [meta, …]}}``."""
+        return self.presence_table.find(topic)
+
     # What its sockets do
 
     def make_channel(self, topic: str) -> Channel | None:
@@ -216,7 +251,7 @@ class PhoenixServer:
         self, nursery: trio.Nursery, stream: WatchedStream, socket: ServerSocket
     ) -> WebSocketConnection | None:
         """Answer the upgrade request; ``None`` where it came to nothing."""
-        request = await read_request(nursery, stream, max_message_size=self._max_message_size)
+        request = await read_request(nursery, stream, max_frame_size=self._max_frame_size)
         if request is None:
             return None
         parts = urlsplit(request.path)
@@ -230,21 +265,27 @@ class PhoenixServer:
         socket.params, socket.headers = params, headers
         rejection, crash = self._rejection, None
         if rejection is None:
-            rejection, crash = await judge(info, path=self._path, connect=self._connect)
+            rejection, crash = await judge(
+                info, path=self._path, connect=self._connect, admit=partial(self._admit, socket)
+            )
         if crash is not None:
             self.crashes.append(crash)
+        # As Phoenix: the token's subprotocol is never answered, "phoenix" is.
+        chosen = "phoenix" if "phoenix" in info.subprotocols else None
         try:
             if rejection is None:
-                # As Phoenix: the token's subprotocol is never answered, "phoenix" is.
-                chosen = "phoenix" if "phoenix" in info.subprotocols else None
                 socket.open()
-                return await request.accept(subprotocol=chosen)
-            pairs = [(k.encode(), v.encode()) for k, v in rejection.headers.items()]
-            pairs.append((b"content-length", str(len(rejection.body)).encode()))
+                pairs = encode_headers(self.profile.accepting)
+                return await request.accept(subprotocol=chosen, extra_headers=pairs)
+            pairs = head_of(rejection, usual=self.profile.refusing, subprotocol=chosen)
             await request.reject(rejection.status, extra_headers=pairs, body=rejection.body)
         except (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
             return None  # the client went away meanwhile
         return None
+
+    def _admit(self, socket: ServerSocket, info: ConnectInfo) -> None:
+        socket.assigns = info.assigns
+        socket.id = self._id(info) if self._id is not None else None
 
     def socket_opened(self, socket: ServerSocket) -> None:
         """Note that a connection is open."""
