@@ -6,6 +6,7 @@ from ._presence import Meta, Presence, Presences
 from ._profiles import Like
 from ._server import PhoenixServer
 from ._socket import ServerSocket
+from ._traffic import Traffic
 
 __all__ = [
     "Answer",
@@ -23,4 +24,5 @@ __all__ = [
     "ReplyRef",
     "ReplyWith",
     "ServerSocket",
+    "Traffic",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 from urllib.parse import parse_qsl, urlsplit
 
 import trio
@@ -29,7 +29,9 @@ from ._handshake import (
 )
 from ._presence import Presences, PresenceTable
 from ._profiles import Like, find_profile
+from ._routes import Routes
 from ._socket import ServerSocket
+from ._traffic import Traffic
 
 __all__ = ["PhoenixServer"]
 
@@ -63,6 +65,8 @@ class PhoenixServer:
         frames: the newest messages that clients sent, at most 10,000.
         crashes: what channels and the *connect* function raised.
         dropped: messages that found no connection to go to.
+        on_traffic: a function that is told of everything that happens on its connections; it must
+            not raise, nor take long.
     """
 
     def __init__(
@@ -79,11 +83,9 @@ class PhoenixServer:
         max_frame_size: int = 16 << 20,
         idle_timeout: float = 60.0,
     ) -> None:
-        for pattern, channel in channels.items():
-            _check_channel(pattern, channel)
         if not path.startswith("/"):
             raise ConfigError(f"path is {path!r}; accepted is one that begins with '/'")
-        self._channels = dict(channels)
+        self._routes = Routes(channels)
         self._path = f"{path.rstrip('/')}/websocket"
         self._connect = connect
         self._host, self._port = host, port
@@ -97,6 +99,7 @@ class PhoenixServer:
         self._supervisor: SupervisorRef | None = None
         self._changed = trio.Event()
         self._numbers = 0
+        self.on_traffic: Callable[[Traffic], None] | None = None
         self._rejection: Reject | None = None
         self._listeners: list[trio.SocketListener] = []
         self._accepted: set[trio.SocketStream] = set()
@@ -125,6 +128,17 @@ class PhoenixServer:
         traceback: TracebackType | None,
     ) -> bool | None:
         return await self._stack.__aexit__(kind, error, traceback)
+
+    def bind(self, *, host: str | None = None, port: int | None = None) -> None:
+        """Have it listen elsewhere than it was made to; before it runs.
+
+        Raises:
+            ConfigError: if it runs already.
+        """
+        if self._supervisor is not None:
+            raise ConfigError("the server runs already, and listens where it was made to")
+        self._host = self._host if host is None else host
+        self._port = self._port if port is None else port
 
     @property
     def url(self) -> str:
@@ -237,15 +251,9 @@ class PhoenixServer:
     # What its sockets do
 
     def make_channel(self, topic: str) -> Channel | None:
-        """Make the channel for a join of *topic*; the most specific pattern wins."""
-        fitting = [
-            pattern
-            for pattern in self._channels
-            if (topic.startswith(pattern[:-1]) if pattern.endswith("*") else topic == pattern)
-        ]
-        if not fitting:
-            return None
-        return self._channels[max(fitting, key=lambda pattern: (pattern == topic, len(pattern)))]()
+        """Make the channel for a join of *topic*, if there is a class for it."""
+        found = self._routes.find(topic)
+        return found() if found is not None else None
 
     async def shake_hands(
         self, nursery: trio.Nursery, stream: WatchedStream, socket: ServerSocket
@@ -275,8 +283,10 @@ class PhoenixServer:
         try:
             if rejection is None:
                 socket.open()
+                self.show(Traffic(socket.number, "connected", info.path))
                 pairs = encode_headers(self.profile.accepting)
                 return await request.accept(subprotocol=chosen, extra_headers=pairs)
+            self.show(Traffic(socket.number, "refused", f"{info.path} with {rejection.status}"))
             pairs = head_of(rejection, usual=self.profile.refusing, subprotocol=chosen)
             await request.reject(rejection.status, extra_headers=pairs, body=rejection.body)
         except (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -296,6 +306,7 @@ class PhoenixServer:
         """Note that a connection is over."""
         if socket in self.sockets:
             self.sockets.remove(socket)
+            self.show(Traffic(socket.number, "closed", socket.closed_with))
         self._accepted.discard(socket.stream)
         self.tell()
 
@@ -303,6 +314,16 @@ class PhoenixServer:
         """Note what a client sent."""
         self.frames.append(message)
         self.tell()
+
+    def next_number(self) -> int:
+        """Give the number of another connection."""
+        self._numbers += 1
+        return self._numbers
+
+    def show(self, traffic: Traffic) -> None:
+        """Tell whoever watches."""
+        if self.on_traffic is not None:
+            self.on_traffic(traffic)
 
     def tell(self) -> None:
         """Have those that wait for something look again."""
@@ -325,11 +346,10 @@ class PhoenixServer:
 
     async def take(self, stream: trio.SocketStream) -> None:
         """Start the process of an accepted connection."""
-        self._numbers += 1
         self._accepted.add(stream)
         supervisor = self._running()
         with suppress(ServerGoneError):  # it stops just now, and cuts what was accepted at its end
-            await supervisor.start_child(ServerSocket.child_spec(self, stream, id=self._numbers))
+            await supervisor.start_child(ServerSocket.child_spec(self, stream, id=stream))
 
     def _ended(self) -> None:
         self._supervisor = None
@@ -371,13 +391,3 @@ class _Listener(GenServer, restart="temporary"):
                     await trio.sleep(0.1)  # files or memory are short for a while
                 else:
                     await self._server.take(stream)
-
-
-def _check_channel(pattern: Any, channel: Any) -> None:
-    if not isinstance(pattern, str) or not pattern or "*" in pattern[:-1]:
-        raise ConfigError(
-            f"channels has the pattern {pattern!r}; accepted is a topic, or the beginning of one "
-            "with a '*' at its end"
-        )
-    if not (isinstance(channel, type) and issubclass(channel, Channel)):
-        raise ConfigError(f"channels[{pattern!r}] is {channel!r}; accepted is a Channel class")

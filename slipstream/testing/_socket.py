@@ -25,6 +25,7 @@ from ._channel import Answer, Channel, Error, Ok
 from ._channel_process import ChannelProcess, Crash, Intercepted
 from ._handshake import WatchedStream
 from ._serializers import serializer_for
+from ._traffic import Traffic
 
 if TYPE_CHECKING:  # a cycle by nature: the server starts sockets, a socket acts on its server
     from ._server import PhoenixServer
@@ -62,14 +63,17 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
 
     Attributes:
         server: the server it belongs to.
+        number: how many connections came before it, and this one.
         id: what the server's ``id`` function gave, for ``server.disconnect(id=…)``.
         params: the query parameters of its URI.
         headers: the headers of its request, names in lower case.
+        closed_with: the close code, once it is over.
         stream: its TCP stream, for tests that look at it.
         assigns: a dict for whatever the connection wants to keep; ``connect`` may have filled it.
     """
 
     server: "PhoenixServer"
+    number: int
     id: str | None
     params: Mapping[str, str]
     headers: Mapping[str, str]
@@ -78,6 +82,7 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
     async def init(self, server: "PhoenixServer", stream: trio.SocketStream, /) -> None:
         """Take the accepted *stream*; the handshake is made by a helper."""
         self.server, self.id = server, None
+        self.number, self.closed_with = server.next_number(), "1006"
         self.params, self.headers, self.assigns = {}, {}, {}
         self.stream = stream
         self._watched = WatchedStream(stream)
@@ -208,6 +213,8 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
                     nursery.start_soon(self._end_idleness)
                     nursery.start_soon(self._write, websocket)
                     await self._read(websocket)
+                    if websocket.closed is not None:
+                        self.closed_with = str(websocket.closed.code)
                 nursery.cancel_scope.cancel()
         finally:
             self._out.close()
@@ -243,7 +250,9 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
     async def _write(self, websocket: WebSocketConnection) -> None:
         try:
             async for frame in self._outgoing:
-                await websocket.send_message(frame.data if frame.binary else frame.data.decode())
+                data = frame.data if frame.binary else frame.data.decode()
+                self.server.show(Traffic(self.number, "sent", data))
+                await websocket.send_message(data)
             await websocket.aclose(*self._close_with)
         except (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
             return  # the reader notices, too
@@ -254,6 +263,7 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
         while True:
             try:
                 data = await websocket.get_message()
+                self.server.show(Traffic(self.number, "received", data))
                 message = self._serializer.decode(data)
             except (ConnectionClosed, DecodeError) as error:
                 if isinstance(error, DecodeError):
