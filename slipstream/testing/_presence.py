@@ -82,6 +82,7 @@ class PresenceTable:
 
     def forget(self, channel: "Channel") -> None:
         """Remove what *channel* tracked, and tell it now: the channel has ended."""
+        channel.presence.ended = True
         gone = [each for each in self._tracked.values() if each.channel is channel]
         for entry in gone:
             del self._tracked[channel, entry.key]
@@ -119,10 +120,14 @@ class Presence:
 
     What it tracks is gone when the channel ends. Each change is a ``presence_diff`` to everyone in
     the topic, this channel's client included.
+
+    Attributes:
+        ended: whether the channel has ended.
     """
 
     def __init__(self, channel: "Channel") -> None:
         self._channel = channel
+        self.ended = False
 
     @property
     def _table(self) -> PresenceTable:
@@ -133,7 +138,12 @@ class Presence:
 
         Raises:
             ValueError: if this channel tracks *key* already.
+            RuntimeError: if this channel has ended.
         """
+        if self.ended:
+            raise RuntimeError(
+                f"cannot track {key!r}: the channel of {self._channel.topic!r} has ended"
+            )
         self._table.track(self._channel, key, meta)
 
     def update(self, key: str, meta: Meta | Callable[[Meta], Meta]) -> None:

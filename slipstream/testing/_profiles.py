@@ -8,7 +8,7 @@ import attrs
 
 from slipstream.errors import ConfigError
 
-__all__ = ["Like", "Profile", "find_profile"]
+__all__ = ["Like", "Profile", "check_limit", "find_profile"]
 
 Like: TypeAlias = Literal["1.8.12/cowboy", "1.8.12/bandit", "1.8.3/cowboy", "1.8.3/bandit"]
 """The servers whose frames are known from recordings: a version of Phoenix, on a web server."""
@@ -79,3 +79,14 @@ def find_profile(like: str) -> Profile:
     except (KeyError, TypeError):
         accepted = ", ".join(map(repr, _PROFILES))
         raise ConfigError(f"like is {like!r}; accepted are {accepted}") from None
+
+
+def check_limit(name: str, value: Any, *, least: float) -> None:
+    """Check a limit of a server: a number, *least* or more.
+
+    Raises:
+        ConfigError: if it is none.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not value >= least:
+        raise ConfigError(f"{name} is {value!r}; accepted are {least:g} and more, up to math.inf")

@@ -63,8 +63,13 @@ class _V1(V1Serializer):
             return super().decode(data)
         except DecodeError:
             match _value_of(data):
-                case {"topic": str(topic), "event": str(event), "payload": payload, "ref": ref}:
-                    return Message(None, ref, topic, event, payload)
+                case {
+                    "topic": str(topic),
+                    "event": str(event),
+                    "payload": payload,
+                    "ref": ref,
+                } as all_:
+                    return Message(all_.get("join_ref"), ref, topic, event, payload)
                 case _:
                     raise
 

@@ -28,7 +28,7 @@ from ._handshake import (
     read_request,
 )
 from ._presence import Presences, PresenceTable
-from ._profiles import Like, find_profile
+from ._profiles import Like, check_limit, find_profile
 from ._routes import Routes
 from ._socket import ServerSocket
 from ._traffic import Traffic
@@ -58,6 +58,9 @@ class PhoenixServer:
         max_frame_size: bytes; a larger message is answered with a close 1009.
         idle_timeout: seconds without a byte from the client, after which a connection is closed.
             ``math.inf`` is never.
+
+    Raises:
+        ConfigError: with the argument, its value and what is accepted.
 
     Attributes:
         sockets: the connections that are open now.
@@ -89,6 +92,10 @@ class PhoenixServer:
         self._path = f"{path.rstrip('/')}/websocket"
         self._connect = connect
         self._host, self._port = host, port
+        check_limit("max_frame_size", max_frame_size, least=1)
+        check_limit("idle_timeout", idle_timeout, least=0)
+        if max_channels is not None:
+            check_limit("max_channels", max_channels, least=0)
         self._max_frame_size = max_frame_size
         self._id = id
         self.profile = find_profile(like)

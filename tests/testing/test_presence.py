@@ -152,6 +152,35 @@ async def test_keys_are_tracked_once_and_what_is_not_tracked_is_not_updated() ->
             assert list(presence.list()) == ["ann"]
 
 
+@pytest.mark.parametrize("how", ["leave", "cut"])
+async def test_a_channel_that_has_ended_tracks_nothing_more(how: str) -> None:
+    refused: list[str] = []
+
+    class Late(Channel):
+        async def terminate(self, reason: Any, /) -> None:
+            await trio.sleep(0.05)
+            try:
+                self.presence.track("ghost", {})
+            except RuntimeError as error:
+                refused.append(str(error))
+
+    async with PhoenixServer({"lounge:*": Late}) as server:
+        async with connected(server, "lounge:1") as client:
+            channel = server.channels("lounge:1")[0]
+            if how == "leave":
+                await client.send('["1","2","lounge:1","phx_leave",{}]')
+                await server.wait_until(lambda: server.channels("lounge:1") == [])
+            else:
+                server.drop()
+                await server.wait_connections(0)
+            await trio.sleep(0.2)
+            with pytest.raises(RuntimeError, match="cannot track 'x': the channel of 'lounge:1' h"):
+                channel.presence.track("x", {})
+            channel.presence.untrack("x")
+            assert server.presences("lounge:1") == {}
+    assert len(refused) == (how == "cut")
+
+
 async def test_a_channel_may_see_broadcasts_before_its_client_does() -> None:
     class Filtering(Channel, intercept=["news", "presence_diff"]):
         async def handle_out(self, event: str, payload: Any, socket: ServerSocket, /) -> None:

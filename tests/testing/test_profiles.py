@@ -30,17 +30,49 @@ def test_a_limit_of_ones_own_goes_before_the_profiles(like: Any, limit: float) -
     assert PhoenixServer(ROOMS, like=like, max_channels=3).max_channels == 3
 
 
-@pytest.mark.parametrize("like", LIKES)
-async def test_a_silent_client_is_closed_and_one_that_pings_is_not(like: Any) -> None:
-    async with PhoenixServer(ROOMS, like=like, idle_timeout=0.5) as server:
-        async with connected(server, "rooms:1") as silent, connected(server) as pinging:
-            for _ in range(8):
-                await trio.sleep(0.1)
-                await pinging.stream.send_all(frame(PING, b""))
-                assert (await pinging.receive()).opcode == PONG
-            assert await silent.closed() == (1000 if "cowboy" in like else 1002)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_channels", -1),
+        ("max_channels", "100"),
+        ("max_frame_size", 0),
+        ("idle_timeout", -0.1),
+        ("idle_timeout", math.nan),
+        ("idle_timeout", None),
+        ("idle_timeout", True),
+    ],
+)
+def test_a_limit_that_is_none_is_refused(name: str, value: Any) -> None:
+    options: dict[str, Any] = {name: value}
+    with pytest.raises(ConfigError, match=f"{name} is {value!r}; accepted are"):
+        PhoenixServer(ROOMS, **options)
+
+
+async def test_there_may_be_no_limit_at_all() -> None:
+    limits: dict[str, Any] = {"max_channels": math.inf, "idle_timeout": math.inf}
+    async with PhoenixServer(ROOMS, max_frame_size=1 << 40, **limits) as server:
+        async with connected(server, "rooms:1", "rooms:2") as client:
+            await client.silent()
+
+
+async def test_a_silent_client_is_closed_and_one_that_pings_is_not() -> None:
+    async with PhoenixServer(ROOMS, idle_timeout=1.0) as server:
+        async with (
+            connected(server, "rooms:1") as silent,
+            connected(server) as pinging,
+            trio.open_nursery() as nursery,
+        ):
+
+            async def ping() -> None:
+                while True:
+                    await pinging.stream.send_all(frame(PING, b""))
+                    assert (await pinging.receive()).opcode == PONG
+                    await trio.sleep(0.1)
+
+            nursery.start_soon(ping)
+            assert await silent.closed() == 1000
             await server.wait_connections(1)
-            await pinging.silent()
+            nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("like", LIKES)
