@@ -14,6 +14,7 @@ from slipstream.errors import ConfigError
 
 from ._demo import run_demo
 from ._listen import Listening, run_listen
+from ._serve import find_server, make_echo_server, run_serve
 
 __all__ = ["app", "run_app"]
 
@@ -80,6 +81,35 @@ def listen(uri: str, topic: str, params: str, event: str | None, as_json: bool) 
     except ConfigError as error:
         raise click.BadParameter(str(error), param_hint="URI") from None
     sys.exit(run_listen(Listening(config, topic, join_params, event, as_json=as_json)))
+
+
+@app.command()
+@click.argument("application", metavar="APP", required=False)
+@click.option("--echo", is_flag=True, help="Serve a ready channel instead of an APP.")
+@click.option(
+    "--host", default=None, metavar="ADDRESS", help="Where to listen, if not as APP says."
+)
+@click.option("--port", default=None, type=click.IntRange(0, 65535), help="0 is any free one.")
+def serve(application: str | None, echo: bool, host: str | None, port: int | None) -> None:  # noqa: FBT001 - click hands it over
+    """Run an embedded Phoenix server, and print its address and its traffic.
+
+    APP is module:name of a slipstream.testing.PhoenixServer, or of a function that makes one.
+
+    With --echo every topic may be joined, and a push is answered with its payload. The event shout is
+    also broadcast, push is also pushed, silence is not answered, stop and crash end the channel. Who
+    joins with a name is present under it.
+
+    It listens on loopback unless told otherwise, and is for tests: not for a network. Ctrl-C closes all
+    connections with 1012 and exits with 0.
+    """
+    if echo == (application is not None):
+        raise click.UsageError("serve takes an APP, or --echo")
+    try:
+        server = make_echo_server() if application is None else find_server(application)
+    except ConfigError as error:
+        raise click.BadParameter(str(error), param_hint="APP") from None
+    server.bind(host=host, port=port)
+    sys.exit(run_serve(server))
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from typing import Any, TextIO
+from typing import Any
 
 import attrs
 import trio
@@ -39,6 +39,8 @@ from slipstream.reasons import (
     TopicCloseReason,
     TransportFailed,
 )
+
+from ._output import printable, write_line
 
 __all__ = ["Listening", "run_listen"]
 
@@ -82,8 +84,8 @@ class _Listener(SlipstreamClient, restart="temporary", id="listener", interrupt_
             line = json.dumps({"topic": topic, "event": event, **shown})
         else:
             text = repr(payload) if isinstance(payload, bytes) else _in_json(payload)
-            line = f"{topic} {_printable(event)} {text}"
-        await _write(sys.stdout, line)
+            line = f"{topic} {printable(event)} {text}"
+        await write_line(sys.stdout, line)
 
     async def handle_disconnect(self, reason: DisconnectReason, socket: Socket, /) -> Stop | None:
         """Say that the connection is gone; end where it is gone for good."""
@@ -115,24 +117,7 @@ class _Listener(SlipstreamClient, restart="temporary", id="listener", interrupt_
         return Stop(NORMAL, reply=None)
 
     async def _say(self, text: str) -> None:
-        await _write(sys.stderr, text)
-
-
-async def _write(file: TextIO, line: str) -> None:
-    """Write *line*, in a thread: a reader may pause, and Ctrl-C and heartbeats go on.
-
-    Cancelled, it leaves the thread behind, and maybe half a line.
-    """
-    data = f"{line}\n".encode(file.encoding, "backslashreplace")
-
-    def write() -> None:
-        # Not through the file's buffer: a thread left behind would keep its lock, which the end of
-        # the interpreter needs.
-        rest = data
-        while rest:
-            rest = rest[os.write(file.fileno(), rest) :]
-
-    await trio.to_thread.run_sync(write, abandon_on_cancel=True)
+        await write_line(sys.stderr, text)
 
 
 def run_listen(listening: Listening) -> int:
@@ -203,7 +188,7 @@ def _report(reason: ExitReason) -> int:
 
 
 def _complain(text: str) -> None:
-    print(f"slipstream: {_printable(text)}", file=sys.stderr)
+    print(f"slipstream: {printable(text)}", file=sys.stderr)
 
 
 def _why_disconnected(reason: DisconnectReason) -> str:
@@ -211,7 +196,7 @@ def _why_disconnected(reason: DisconnectReason) -> str:
         case ConnectFailed(error=error):
             return str(error)
         case ClosedByServer(code=code, reason=text):
-            why = f"the server closed the connection with code {code} {_printable(text)}"
+            why = f"the server closed the connection with code {code} {printable(text)}"
             return why.rstrip()
         case TransportFailed(error=error):
             return f"the connection broke: {error}"
@@ -240,8 +225,3 @@ def _why_closed(topic: str, reason: TopicCloseReason) -> str:
 def _in_json(value: Any) -> str:
     text = json.dumps(value, default=repr, ensure_ascii=False)
     return text if text.isprintable() else json.dumps(value, default=repr)
-
-
-def _printable(text: str) -> str:
-    """Give *text* without anything that a terminal would obey."""
-    return text if text.isprintable() else ascii(text)[1:-1]

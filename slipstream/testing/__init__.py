@@ -1,15 +1,18 @@
-"""The public test kit: an embedded Phoenix server."""
+"""The public test kit: a client under test with a server that is the test, and an embedded Phoenix server."""
 
 from slipstream.client import ANY
 
 from ._channel import Answer, Channel, Error, Ok, Refuse, ReplyRef, ReplyWith
 from ._handshake import ConnectInfo, Reject
 from ._open_test import open_socket_test
+from ._presence import Meta, Presence, Presences
+from ._profiles import Like
 from ._server import PhoenixServer
 from ._serving import ClientMessage
 from ._socket import ServerSocket
 from ._socket_test import SocketTest
 from ._timeline import Call, Timeline
+from ._traffic import Traffic
 
 __all__ = [
     "ANY",
@@ -19,8 +22,12 @@ __all__ = [
     "ClientMessage",
     "ConnectInfo",
     "Error",
+    "Like",
+    "Meta",
     "Ok",
     "PhoenixServer",
+    "Presence",
+    "Presences",
     "Refuse",
     "Reject",
     "ReplyRef",
@@ -28,5 +35,6 @@ __all__ = [
     "ServerSocket",
     "SocketTest",
     "Timeline",
+    "Traffic",
     "open_socket_test",
 ]

@@ -1,12 +1,16 @@
 """What a test writes to have a server: channels, as in Phoenix."""
 
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 import attrs
 
+from slipstream.errors import ConfigError
 from slipstream.interfaces import Payload
 from slipstream.otp import ServerRef, check_callbacks
 from slipstream.reasons import NORMAL, ExitReason
+
+from ._presence import Presence
 
 if TYPE_CHECKING:  # a cycle by nature: a socket starts channels, a channel acts on its socket
     from ._socket import ServerSocket
@@ -16,6 +20,7 @@ __all__ = ["WAKE", "Answer", "Channel", "Error", "Ok", "Refuse", "ReplyRef", "Re
 _CALLBACKS: Final = {
     "join": "topic, payload, socket",
     "handle_in": "event, payload, socket",
+    "handle_out": "event, payload, socket",
     "handle_info": "message",
     "terminate": "reason",
 }
@@ -81,18 +86,29 @@ class Channel:
         reply_ref: the push that is being handled, for a later :meth:`reply`.
         stop_reason: why it stops after this callback, if it does.
         assigns: a dict for whatever the channel wants to keep.
+        presence: who is in the topic, and what this channel tracks.
+        intercept: events whose broadcasts go to :meth:`handle_out` instead of the client; they are a
+            keyword of the class: ``class Room(Channel, intercept=["news"])``.
     """
 
+    intercept: ClassVar[frozenset[str]] = frozenset()
     topic: str
     assigns: dict[str, Any]
     socket: "ServerSocket"
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, *, intercept: Iterable[str] | None = None) -> None:
         super().__init_subclass__()
+        if isinstance(intercept, str):
+            raise ConfigError(
+                f"intercept is {intercept!r}; accepted are the names of events, in a list"
+            )
+        if intercept is not None:
+            cls.intercept = frozenset(intercept)
         check_callbacks(cls, async_callbacks=_CALLBACKS)
 
     def __init__(self) -> None:
         self.assigns = {}
+        self.presence = Presence(self)
         self.stop_reason: ExitReason | None = None
         self.reply_ref = ReplyRef(None, None)
         self._process: ServerRef | None = None
@@ -122,6 +138,10 @@ class Channel:
     ) -> Answer | None:
         """Handle a push; an answer is its reply, ``None`` is none."""
         return None
+
+    async def handle_out(self, event: str, payload: Payload, socket: "ServerSocket", /) -> None:
+        """Handle a broadcast of an event in ``intercept``: push it on, changed, or do not."""
+        self.push(event, payload)
 
     async def handle_info(self, message: Any, /) -> None:
         """Handle what was sent with :meth:`send`; ``"after_join"`` comes after each join."""

@@ -5,7 +5,7 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 import trio
@@ -17,10 +17,22 @@ from trio_websocket import (
     wrap_server_stream,
 )
 
-__all__ = ["Connect", "ConnectInfo", "Reject", "Verdict", "WatchedStream", "judge", "read_request"]
+__all__ = [
+    "Connect",
+    "ConnectInfo",
+    "Reject",
+    "Verdict",
+    "WatchedStream",
+    "encode_headers",
+    "head_of",
+    "judge",
+    "read_request",
+]
 
 _TIMEOUT: Final = 10.0
 _FAULTS: Final = frozenset({1002, 1007})
+_TOO_BIG: Final = (1009).to_bytes(2, "big")
+_NOTHING_AGREED: Final = frozenset({404, 500})
 _BEARER: Final = "base64url.bearer.phx."
 # Phoenix mounts its serializers for "~> 1.0.0" and "~> 2.0.0"; anything else is a 403.
 _VSN: Final = re.compile(r"[12]\.0\.\d+")
@@ -34,6 +46,8 @@ class ConnectInfo:
     params: Mapping[str, str]
     headers: Mapping[str, str]
     subprotocols: tuple[str, ...]
+    assigns: dict[str, Any] = attrs.field(factory=dict[str, Any])
+    """What ``connect`` puts here, the connection's ``assigns`` begin with."""
 
     @property
     def auth_token(self) -> str | None:
@@ -59,6 +73,12 @@ class Reject:
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
 
 
+_CRASHED: Final = Reject(
+    500,
+    b'{"errors":{"detail":"Internal Server Error"}}',
+    {"content-type": "application/json; charset=utf-8"},
+)
+
 Verdict: TypeAlias = Reject | bool | None
 """``False`` is a 403, as ``:error`` from Phoenix's ``connect/3``; what it raises, a 500."""
 
@@ -75,6 +95,7 @@ class WatchedStream(trio.abc.Stream):
         self._stream = stream
         self._websocket: WebSocketConnection | None = None
         self._close_sent = False
+        self.last_received = trio.current_time()
         self.ended = trio.Event()
 
     def carries(self, websocket: WebSocketConnection) -> None:
@@ -94,12 +115,16 @@ class WatchedStream(trio.abc.Stream):
         finally:
             if not data:
                 self.ended.set()
+        self.last_received = trio.current_time()
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Write."""
         # trio-websocket writes each frame by itself.
-        self._close_sent = self._close_sent or bytes(data[:1]) == b"\x88"
+        if bytes(data[:1]) == b"\x88":
+            self._close_sent = True
+            if bytes(data[2:4]) == _TOO_BIG:
+                data = b"\x88\x02" + _TOO_BIG  # Phoenix gives no reason
         await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -122,7 +147,7 @@ class WatchedStream(trio.abc.Stream):
 
 
 async def read_request(
-    nursery: trio.Nursery, stream: WatchedStream, *, max_message_size: int
+    nursery: trio.Nursery, stream: WatchedStream, *, max_frame_size: int
 ) -> WebSocketRequest | None:
     """Read the upgrade request; ``None`` where none came.
 
@@ -131,7 +156,7 @@ async def read_request(
     with trio.move_on_after(_TIMEOUT):
         try:
             return await wrap_server_stream(
-                nursery, stream, message_queue_size=64, max_message_size=max_message_size
+                nursery, stream, message_queue_size=64, max_message_size=max_frame_size
             )
         except (HandshakeError, ConnectionClosed, trio.BrokenResourceError):
             return None
@@ -139,25 +164,46 @@ async def read_request(
 
 
 async def judge(
-    info: ConnectInfo, *, path: str, connect: Connect | None
+    info: ConnectInfo, *, path: str, connect: Connect | None, admit: Callable[[ConnectInfo], None]
 ) -> tuple[Reject | None, Exception | None]:
-    """Decide on a request as an endpoint with a socket at *path* does.
+    """Decide on a request as an endpoint with a socket at *path* does; *admit* it if it is let in.
 
     Returns:
-        how it is refused, if it is; and what *connect* raised, if it did.
+        how it is refused, if it is; and what *connect* or *admit* raised, if one did.
     """
     if info.path != path:
         return Reject(404, b"not found"), None
     if not _VSN.fullmatch(info.params.get("vsn", "1.0.0")):
         return Reject(403), None
-    if connect is None:
-        return None, None
     try:
-        verdict = connect(info)
+        verdict = connect(info) if connect is not None else None
         if inspect.isawaitable(verdict):
             verdict = await verdict
+        if isinstance(verdict, Reject):
+            return verdict, None
+        if verdict is False:
+            return Reject(403), None
+        admit(info)
     except Exception as error:  # noqa: BLE001 - boundary: a raising connect/3 is a 500, as in Phoenix
-        return Reject(500), error
-    if isinstance(verdict, Reject):
-        return verdict, None
-    return (Reject(403) if verdict is False else None), None
+        return _CRASHED, error
+    return None, None
+
+
+def head_of(
+    rejection: Reject, *, usual: Mapping[str, str], subprotocol: str | None
+) -> list[tuple[bytes, bytes]]:
+    """Give the headers of a refusal, beside the *usual* ones of the server."""
+    # Phoenix agrees on a subprotocol before it asks connect, and forgets it where something raises.
+    agreed = subprotocol is not None and rejection.status not in _NOTHING_AGREED
+    fields = {
+        **usual,
+        **({"sec-websocket-protocol": str(subprotocol)} if agreed else {}),
+        **rejection.headers,
+        "content-length": str(len(rejection.body)),
+    }
+    return encode_headers(fields)
+
+
+def encode_headers(fields: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Give headers as trio-websocket takes them."""
+    return [(name.encode(), value.encode()) for name, value in fields.items()]

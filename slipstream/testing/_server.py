@@ -4,8 +4,9 @@ import errno
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 from urllib.parse import parse_qsl, urlsplit
 
 import trio
@@ -16,8 +17,21 @@ from slipstream.interfaces import Message, Payload
 from slipstream.otp import GenServer, SupervisorRef, open_supervisor, wait_event
 
 from ._channel import Channel
-from ._handshake import Connect, ConnectInfo, Reject, WatchedStream, judge, read_request
+from ._handshake import (
+    Connect,
+    ConnectInfo,
+    Reject,
+    WatchedStream,
+    encode_headers,
+    head_of,
+    judge,
+    read_request,
+)
+from ._presence import Presences, PresenceTable
+from ._profiles import Like, check_limit, find_profile
+from ._routes import Routes
 from ._socket import ServerSocket
+from ._traffic import Traffic
 
 __all__ = ["PhoenixServer"]
 
@@ -37,8 +51,16 @@ class PhoenixServer:
         channels: channel classes by topic pattern; a trailing ``*`` stands for the rest.
         path: where the socket is mounted; the URI ends in ``/websocket``.
         connect: a sync or async function that lets a connect through or not.
-        max_channels: how many topics one connection may join.
-        max_message_size: bytes; a larger message is answered with a close 1009.
+        like: the server whose behaviour is shown, where versions and web servers differ.
+        id: gives the id of a connection, for :meth:`disconnect`; ``None`` is no id.
+        max_channels: how many topics one connection may join; ``math.inf`` is no limit. By default as
+            the server that it is *like*: 100 with 1.8.12, no limit with 1.8.3.
+        max_frame_size: bytes; a larger message is answered with a close 1009.
+        idle_timeout: seconds without a byte from the client, after which a connection is closed.
+            ``math.inf`` is never.
+
+    Raises:
+        ConfigError: with the argument, its value and what is accepted.
 
     Attributes:
         sockets: the connections that are open now.
@@ -46,6 +68,8 @@ class PhoenixServer:
         frames: the newest messages that clients sent, at most 10,000.
         crashes: what channels and the *connect* function raised.
         dropped: messages that found no connection to go to.
+        on_traffic: a function that is told of everything that happens on its connections; it must
+            not raise, nor take long.
     """
 
     def __init__(
@@ -56,24 +80,34 @@ class PhoenixServer:
         connect: Connect | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
-        max_channels: int = 100,
-        max_message_size: int = 16 << 20,
+        like: Like = "1.8.12/cowboy",
+        id: Callable[[ConnectInfo], str | None] | None = None,  # noqa: A002 - Phoenix's word
+        max_channels: float | None = None,
+        max_frame_size: int = 16 << 20,
+        idle_timeout: float = 60.0,
     ) -> None:
-        for pattern, channel in channels.items():
-            _check_channel(pattern, channel)
         if not path.startswith("/"):
             raise ConfigError(f"path is {path!r}; accepted is one that begins with '/'")
-        self._channels = dict(channels)
+        self._routes = Routes(channels)
         self._path = f"{path.rstrip('/')}/websocket"
         self._connect = connect
         self._host, self._port = host, port
-        self._max_message_size = max_message_size
+        check_limit("max_frame_size", max_frame_size, least=1)
+        check_limit("idle_timeout", idle_timeout, least=0)
+        if max_channels is not None:
+            check_limit("max_channels", max_channels, least=0)
+        self._max_frame_size = max_frame_size
+        self._id = id
+        self.profile = find_profile(like)
+        self.max_channels = self.profile.max_channels if max_channels is None else max_channels
+        self.idle_timeout = idle_timeout
+        self.presence_table = PresenceTable(self.broadcast)
         self._stack = AsyncExitStack()
         self._supervisor: SupervisorRef | None = None
         self._changed = trio.Event()
         self._numbers = 0
+        self.on_traffic: Callable[[Traffic], None] | None = None
         self._rejection: Reject | None = None
-        self.max_channels = max_channels
         self._listeners: list[trio.SocketListener] = []
         self._accepted: set[trio.SocketStream] = set()
         self.sockets: list[ServerSocket] = []
@@ -102,6 +136,17 @@ class PhoenixServer:
     ) -> bool | None:
         return await self._stack.__aexit__(kind, error, traceback)
 
+    def bind(self, *, host: str | None = None, port: int | None = None) -> None:
+        """Have it listen elsewhere than it was made to; before it runs.
+
+        Raises:
+            ConfigError: if it runs already.
+        """
+        if self._supervisor is not None:
+            raise ConfigError("the server runs already, and listens where it was made to")
+        self._host = self._host if host is None else host
+        self._port = self._port if port is None else port
+
     @property
     def url(self) -> str:
         """What a client connects to."""
@@ -118,14 +163,15 @@ class PhoenixServer:
     def broadcast(
         self, topic: str, event: str, payload: Payload, *, but: Channel | None = None
     ) -> int:
-        """Send to every client that has joined *topic*; tell to how many."""
-        count = 0
-        for socket in list(self.sockets):
-            channel = socket.channel(topic)
-            if channel is not None and channel is not but:
-                socket.send(None, None, topic, event, payload)
-                count += 1
-        return count
+        """Send to every client that has joined *topic*; tell to how many.
+
+        The event ``disconnect`` to the id of a connection closes it, as in Phoenix.
+        """
+        sockets = list(self.sockets)
+        taken = [socket.deliver(topic, event, payload, but=but) for socket in sockets]
+        if event == "disconnect":
+            self.disconnect(id=topic)
+        return sum(taken)
 
     def drop(self) -> None:
         """Cut every connection without a close frame, as a killed transport process does."""
@@ -137,9 +183,15 @@ class PhoenixServer:
         for socket in list(self.sockets):
             socket.close(code, reason)
 
-    def disconnect(self) -> None:
-        """Close every connection as a ``disconnect`` broadcast does, with 1001."""
-        self.close(1001)
+    def disconnect(self, *, id: str | None = None) -> None:  # noqa: A002 - Phoenix's word
+        """Close the connections with this *id*, or all, as a ``disconnect`` broadcast does."""
+        for socket in list(self.sockets):
+            if id is None or socket.id == id:
+                socket.disconnect()
+
+    def drain(self) -> None:
+        """Close every connection with 1012, as a server that is about to stop does."""
+        self.close(1012)
 
     def crash(self, topic: str, error: Exception | None = None) -> None:
         """Let every channel of *topic* crash."""
@@ -199,24 +251,22 @@ class PhoenixServer:
         found = [socket.channel(topic) for socket in self.sockets]
         return [channel for channel in found if channel is not None]
 
+    def presences(self, topic: str) -> Presences:
+        """Give who is in *topic*: ``{key: {"metas": [meta, …]}}``."""
+        return self.presence_table.find(topic)
+
     # What its sockets do
 
     def make_channel(self, topic: str) -> Channel | None:
-        """Make the channel for a join of *topic*; the most specific pattern wins."""
-        fitting = [
-            pattern
-            for pattern in self._channels
-            if (topic.startswith(pattern[:-1]) if pattern.endswith("*") else topic == pattern)
-        ]
-        if not fitting:
-            return None
-        return self._channels[max(fitting, key=lambda pattern: (pattern == topic, len(pattern)))]()
+        """Make the channel for a join of *topic*, if there is a class for it."""
+        found = self._routes.find(topic)
+        return found() if found is not None else None
 
     async def shake_hands(
         self, nursery: trio.Nursery, stream: WatchedStream, socket: ServerSocket
     ) -> WebSocketConnection | None:
         """Answer the upgrade request; ``None`` where it came to nothing."""
-        request = await read_request(nursery, stream, max_message_size=self._max_message_size)
+        request = await read_request(nursery, stream, max_frame_size=self._max_frame_size)
         if request is None:
             return None
         parts = urlsplit(request.path)
@@ -230,21 +280,29 @@ class PhoenixServer:
         socket.params, socket.headers = params, headers
         rejection, crash = self._rejection, None
         if rejection is None:
-            rejection, crash = await judge(info, path=self._path, connect=self._connect)
+            rejection, crash = await judge(
+                info, path=self._path, connect=self._connect, admit=partial(self._admit, socket)
+            )
         if crash is not None:
             self.crashes.append(crash)
+        # As Phoenix: the token's subprotocol is never answered, "phoenix" is.
+        chosen = "phoenix" if "phoenix" in info.subprotocols else None
         try:
             if rejection is None:
-                # As Phoenix: the token's subprotocol is never answered, "phoenix" is.
-                chosen = "phoenix" if "phoenix" in info.subprotocols else None
                 socket.open()
-                return await request.accept(subprotocol=chosen)
-            pairs = [(k.encode(), v.encode()) for k, v in rejection.headers.items()]
-            pairs.append((b"content-length", str(len(rejection.body)).encode()))
+                self.show(Traffic(socket.number, "connected", info.path))
+                pairs = encode_headers(self.profile.accepting)
+                return await request.accept(subprotocol=chosen, extra_headers=pairs)
+            self.show(Traffic(socket.number, "refused", f"{info.path} with {rejection.status}"))
+            pairs = head_of(rejection, usual=self.profile.refusing, subprotocol=chosen)
             await request.reject(rejection.status, extra_headers=pairs, body=rejection.body)
         except (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
             return None  # the client went away meanwhile
         return None
+
+    def _admit(self, socket: ServerSocket, info: ConnectInfo) -> None:
+        socket.assigns = info.assigns
+        socket.id = self._id(info) if self._id is not None else None
 
     def socket_opened(self, socket: ServerSocket) -> None:
         """Note that a connection is open."""
@@ -255,6 +313,7 @@ class PhoenixServer:
         """Note that a connection is over."""
         if socket in self.sockets:
             self.sockets.remove(socket)
+            self.show(Traffic(socket.number, "closed", socket.closed_with))
         self._accepted.discard(socket.stream)
         self.tell()
 
@@ -262,6 +321,16 @@ class PhoenixServer:
         """Note what a client sent."""
         self.frames.append(message)
         self.tell()
+
+    def next_number(self) -> int:
+        """Give the number of another connection."""
+        self._numbers += 1
+        return self._numbers
+
+    def show(self, traffic: Traffic) -> None:
+        """Tell whoever watches."""
+        if self.on_traffic is not None:
+            self.on_traffic(traffic)
 
     def tell(self) -> None:
         """Have those that wait for something look again."""
@@ -284,11 +353,10 @@ class PhoenixServer:
 
     async def take(self, stream: trio.SocketStream) -> None:
         """Start the process of an accepted connection."""
-        self._numbers += 1
         self._accepted.add(stream)
         supervisor = self._running()
         with suppress(ServerGoneError):  # it stops just now, and cuts what was accepted at its end
-            await supervisor.start_child(ServerSocket.child_spec(self, stream, id=self._numbers))
+            await supervisor.start_child(ServerSocket.child_spec(self, stream, id=stream))
 
     def _ended(self) -> None:
         self._supervisor = None
@@ -330,13 +398,3 @@ class _Listener(GenServer, restart="temporary"):
                     await trio.sleep(0.1)  # files or memory are short for a while
                 else:
                     await self._server.take(stream)
-
-
-def _check_channel(pattern: Any, channel: Any) -> None:
-    if not isinstance(pattern, str) or not pattern or "*" in pattern[:-1]:
-        raise ConfigError(
-            f"channels has the pattern {pattern!r}; accepted is a topic, or the beginning of one "
-            "with a '*' at its end"
-        )
-    if not (isinstance(channel, type) and issubclass(channel, Channel)):
-        raise ConfigError(f"channels[{pattern!r}] is {channel!r}; accepted is a Channel class")

@@ -7,15 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
-from slipstream.errors import (
-    BadReturnError,
-    DecodeError,
-    ServerGoneError,
-    StartError,
-)
+from slipstream.errors import DecodeError, ServerGoneError, StartError
 from slipstream.interfaces import Frame, Message, Payload, Serializer
-from slipstream.otp import Down, GenServer, Ignore, Monitor, ServerRef, Stop
-from slipstream.protocol import V1Serializer, V2Serializer
+from slipstream.otp import Down, GenServer, Monitor, ServerRef, Stop
 from slipstream.protocol.messages import (
     HEARTBEAT,
     PHOENIX,
@@ -27,8 +21,11 @@ from slipstream.protocol.messages import (
 )
 from slipstream.reasons import NOPROC, NORMAL, SHUTDOWN, Crashed, ExitReason, Shutdown
 
-from ._channel import WAKE, Answer, Channel, Error, Ok, ReplyRef, ReplyWith
+from ._channel import Answer, Channel, Error, Ok
+from ._channel_process import ChannelProcess, Crash, Intercepted
 from ._handshake import WatchedStream
+from ._serializers import serializer_for
+from ._traffic import Traffic
 
 if TYPE_CHECKING:  # a cycle by nature: the server starts sockets, a socket acts on its server
     from ._server import PhoenixServer
@@ -38,70 +35,6 @@ __all__ = ["ServerSocket"]
 _CLOSE_GRACE: Final = 1.0
 _QUEUE: Final = 100_000
 _UNMATCHED: Final = Error({"reason": "unmatched topic"})
-
-
-class _Crash:
-    """Lets a channel crash from outside."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-
-class _ChannelProcess(GenServer, restart="temporary", shutdown=1.0):
-    """The process of one joined channel."""
-
-    async def init(
-        self, channel: Channel, payload: Payload, replies: list[Frame], /
-    ) -> Ignore | None:
-        """Ask the channel to let the client in; put the reply into *replies*."""
-        self._channel = channel
-        answer: Any = await channel.join(channel.topic, payload, channel.socket)
-        if answer is None:
-            answer = Ok()
-        if not isinstance(answer, Ok | Error):
-            raise BadReturnError(
-                f"{type(channel).__qualname__}.join gave {answer!r}; accepted are "
-                "Ok(response), Refuse(response) and None",
-                value=answer,
-            )
-        ref = channel.reply_ref
-        replies.append(channel.socket.encode_reply(ref.join_ref, ref.ref, channel.topic, answer))
-        return Ignore() if isinstance(answer, Error) else None
-
-    async def handle_info(self, item: Any, /) -> Stop | None:
-        """Hand a push of the client, or any other message, to the channel."""
-        channel = self._channel
-        match item:
-            case Message(event="phx_leave"):
-                channel.reply(ReplyRef(item.ref, channel.reply_ref.join_ref), Ok())
-                return Stop(Shutdown("left"))
-            case Message():
-                await self._handle_in(item)
-            case _Crash(error=error):
-                raise error
-            case _ if item is not WAKE:
-                await channel.handle_info(item)
-            case _:
-                pass
-        return None if channel.stop_reason is None else Stop(channel.stop_reason)
-
-    async def _handle_in(self, message: Message) -> None:
-        channel = self._channel
-        channel.reply_ref = ReplyRef(message.ref, channel.reply_ref.join_ref)
-        answer: Any = await channel.handle_in(message.event, message.payload, channel.socket)
-        if answer is None:
-            return
-        if not isinstance(answer, Ok | Error | ReplyWith):
-            raise BadReturnError(
-                f"{type(channel).__qualname__}.handle_in gave {answer!r}; accepted are "
-                "Ok(response), Error(response), ReplyWith(status, response) and None",
-                value=answer,
-            )
-        channel.reply(channel.reply_ref, answer)
-
-    async def terminate(self, reason: ExitReason, /) -> None:
-        """Let the channel clean up."""
-        await self._channel.terminate(reason)
 
 
 class _Joined:
@@ -130,24 +63,30 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
 
     Attributes:
         server: the server it belongs to.
+        number: how many connections came before it, and this one.
+        id: what the server's ``id`` function gave, for ``server.disconnect(id=…)``.
         params: the query parameters of its URI.
         headers: the headers of its request, names in lower case.
+        closed_with: the close code, once it is over.
         stream: its TCP stream, for tests that look at it.
-        assigns: a dict for whatever the connection wants to keep.
+        assigns: a dict for whatever the connection wants to keep; ``connect`` may have filled it.
     """
 
     server: "PhoenixServer"
+    number: int
+    id: str | None
     params: Mapping[str, str]
     headers: Mapping[str, str]
     assigns: dict[str, Any]
 
     async def init(self, server: "PhoenixServer", stream: trio.SocketStream, /) -> None:
         """Take the accepted *stream*; the handshake is made by a helper."""
-        self.server = server
+        self.server, self.id = server, None
+        self.number, self.closed_with = server.next_number(), "1006"
         self.params, self.headers, self.assigns = {}, {}, {}
         self.stream = stream
         self._watched = WatchedStream(stream)
-        self._serializer: Serializer = V2Serializer(role="server")
+        self._serializer: Serializer = serializer_for("2.0.0")
         self._frozen = self._open = False
         self._joined: dict[str, _Joined] = {}
         self._close_with: tuple[int, str] = (1012, "")
@@ -157,8 +96,7 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
 
     def open(self) -> None:
         """Count as open; before the client hears of it, since it may act on it at once."""
-        if self.params.get("vsn", "1.0.0").startswith("1."):
-            self._serializer = V1Serializer(role="server")
+        self._serializer = serializer_for(self.params.get("vsn", "1.0.0"))
         self._open = True
         self.server.socket_opened(self)
 
@@ -212,15 +150,26 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
         self._closing.set()
         self._out.close()
 
+    def deliver(self, topic: str, event: str, payload: Payload, *, but: Channel | None) -> bool:
+        """Take a broadcast, unless *topic* is not joined here, or by *but*; tell whether it was taken."""
+        joined = self._joined.get(topic)
+        if joined is None or joined.channel is but:
+            return False
+        if event in joined.channel.intercept:
+            joined.ref.send(Intercepted(event, payload))
+        else:
+            self.send(None, None, topic, event, payload)
+        return True
+
     def disconnect(self) -> None:
         """Close the connection as a ``disconnect`` broadcast does."""
-        self.close(1001)
+        self.close(self.server.profile.disconnect_code)
 
     def crash_channel(self, topic: str, error: Exception) -> None:
         """Let the channel of *topic*, if it is joined, crash with *error*."""
         joined = self._joined.get(topic)
         if joined is not None:
-            joined.ref.send(_Crash(error))
+            joined.ref.send(Crash(error))
 
     async def stop_channel(self, topic: str) -> None:
         """Let the channel of *topic*, if it is joined, stop in an orderly way."""
@@ -262,14 +211,19 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
                     websocket = await self.server.shake_hands(nursery, self._watched, self)
                 if websocket is not None:
                     self._watched.carries(websocket)
+                    nursery.start_soon(self._end_idleness)
                     nursery.start_soon(self._write, websocket)
                     await self._read(websocket)
+                    if websocket.closed is not None:
+                        self.closed_with = str(websocket.closed.code)
                 nursery.cancel_scope.cancel()
         finally:
             self._out.close()
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(self._watched)
             self.server.socket_closed(self)
+            for joined in self._joined.values():
+                self.server.presence_table.forget(joined.channel)
             self._over.set()
         self.ref.send("connection ended")
 
@@ -286,10 +240,20 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
                 await self._written.wait()
         everything.cancel()
 
+    async def _end_idleness(self) -> None:
+        while True:
+            deadline = self._watched.last_received + self.server.idle_timeout
+            if deadline <= trio.current_time():
+                break
+            await trio.sleep_until(deadline)
+        self.close(self.server.profile.idle_code)
+
     async def _write(self, websocket: WebSocketConnection) -> None:
         try:
             async for frame in self._outgoing:
-                await websocket.send_message(frame.data if frame.binary else frame.data.decode())
+                data = frame.data if frame.binary else frame.data.decode()
+                self.server.show(Traffic(self.number, "sent", data))
+                await websocket.send_message(data)
             await websocket.aclose(*self._close_with)
         except (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
             return  # the reader notices, too
@@ -300,6 +264,7 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
         while True:
             try:
                 data = await websocket.get_message()
+                self.server.show(Traffic(self.number, "received", data))
                 message = self._serializer.decode(data)
             except (ConnectionClosed, DecodeError) as error:
                 if isinstance(error, DecodeError):
@@ -317,9 +282,8 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
         topic, ref, join_ref = message.topic, message.ref, message.join_ref
         joined = self._joined.get(topic)
         # In a binary message an absent join_ref is an empty one, which Phoenix takes for a stale one.
-        stale = (
-            joined is not None and join_ref != joined.join_ref and (binary or join_ref is not None)
-        )
+        absent = join_ref is None and not binary and self.server.profile.takes_null_join_ref
+        stale = joined is not None and join_ref != joined.join_ref and not absent
         if topic == PHOENIX and message.event == HEARTBEAT:
             self.send_reply(None, ref, topic, Ok())
         elif message.event == PHX_JOIN:
@@ -352,6 +316,7 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
             # A second join ends the first at once, and yet its close comes after the new reply.
             del self._joined[topic]
             await _stop(old.ref, Shutdown("duplicate join"))
+            self.server.presence_table.forget(old.channel)
             await self._start_channel(channel, message)
             self.send(old.join_ref, old.join_ref, topic, PHX_CLOSE, {})
             self.server.tell()
@@ -363,16 +328,19 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
         process = None
         try:
             process = await self.start_owned(
-                _ChannelProcess.child_spec(
+                ChannelProcess.child_spec(
                     channel, message.payload, replies, id=f"{topic} {join_ref}"
                 )
             )
         except StartError as error:
+            self.server.presence_table.forget(channel)
             self._note_crash(error.reason)
             self.send_reply(join_ref, ref, topic, Error({"reason": "join crashed"}))
             return
         self._queue(replies[0])
-        if process is not None:
+        if process is None:
+            self.server.presence_table.forget(channel)
+        else:
             self._joined[topic] = _Joined(channel, join_ref, process, self.monitor(process))
             channel.let_in(process)
             self.server.tell()
@@ -384,9 +352,11 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
         del self._joined[topic]
         if reason.abnormal:
             self._note_crash(reason)
-            self.send(join_ref, join_ref, topic, PHX_ERROR, {"reason": "channel_crash"})
+            crash = dict(self.server.profile.crash_payload)
+            self.send(join_ref, join_ref, topic, PHX_ERROR, crash)
         else:
             self.send(join_ref, join_ref, topic, PHX_CLOSE, {})
+        self.server.presence_table.forget(joined.channel)
         self.server.tell()
 
     def _note_crash(self, reason: ExitReason) -> None:

@@ -89,7 +89,7 @@ async def test_a_frozen_connection_answers_nothing_and_notices_the_end() -> None
 
 
 async def test_a_message_over_the_limit_is_a_1009() -> None:
-    async with PhoenixServer(ROOMS, max_message_size=1000) as server:
+    async with PhoenixServer(ROOMS, max_frame_size=1000) as server:
         async with connected(server, "rooms:1") as client:
             await client.send('["1","2","rooms:1","echo","' + "x" * 2000 + '"]')
             assert await client.closed() == 1009

@@ -1,0 +1,30 @@
+"""How commands write: without blocking, and nothing that a terminal would obey."""
+
+import os
+from typing import TextIO
+
+import trio
+
+__all__ = ["printable", "write_line"]
+
+
+async def write_line(file: TextIO, line: str) -> None:
+    """Write *line*, in a thread: a reader may pause, and Ctrl-C and heartbeats go on.
+
+    Cancelled, it leaves the thread behind, and maybe half a line.
+    """
+    data = f"{line}\n".encode(file.encoding, "backslashreplace")
+
+    def write() -> None:
+        # Not through the file's buffer: a thread left behind would keep its lock, which the end of
+        # the interpreter needs.
+        rest = data
+        while rest:
+            rest = rest[os.write(file.fileno(), rest) :]
+
+    await trio.to_thread.run_sync(write, abandon_on_cancel=True)
+
+
+def printable(text: str) -> str:
+    """Give *text* without anything that a terminal would obey."""
+    return text if text.isprintable() else ascii(text)[1:-1]
