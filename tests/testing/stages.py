@@ -5,7 +5,7 @@ it is real, and after each step one waits for as much as happened in memory.
 """
 
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeAlias
 
@@ -13,7 +13,15 @@ import attrs
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from slipstream import Config, EncodeError, Message, NotJoinedError, Socket, open_supervisor
+from slipstream import (
+    Config,
+    EncodeError,
+    Message,
+    NotJoinedError,
+    Socket,
+    open_supervisor,
+    telemetry,
+)
 from slipstream.otp import ServerRef, process_of
 from slipstream.reasons import ConnectFailed, TransportFailed
 from slipstream.testing import (
@@ -286,6 +294,11 @@ class TcpStage:
         self._answered: tuple[Channel, ReplyRef] | None = None
         self._refusals: deque[int] = deque()
         self._joins: list[tuple[Channel, trio.Event, list[Any]]] = []
+        self.handled = 0
+
+    def read(self, _: str, data: Mapping[str, Any]) -> None:
+        """Take note that the client has read frames."""
+        self.handled += data["frames"]
 
     def _judge(self, info: ConnectInfo) -> Reject | None:
         return Reject(self._refusals.popleft()) if self._refusals else None
@@ -352,9 +365,14 @@ class TcpStage:
             case RefuseConnect(status):
                 self._refusals.append(status)
             case SendMessage(message) if server.sockets:
+                before = self.handled
                 server.sockets[-1].send(
                     message.join_ref, message.ref, message.topic, message.event, message.payload
                 )
+                # It may well do nothing that could be seen, and what follows must not overtake it.
+                with trio.move_on_after(WITHIN):
+                    while self.handled == before:  # noqa: ASYNC110 - there is nothing to wait for
+                        await trio.sleep(0.001)
             case _:
                 pass
 
@@ -364,6 +382,7 @@ def over_tcp(script: Script, expected: Sequence[Scene], **options: Any) -> list[
 
     async def scenario() -> list[Scene]:
         stage = TcpStage()
+        telemetry.attach("stage", "slipstream.connection.handle", stage.read)
         async with stage.server:
             config = Config(stage.server.url, **_OPTIONS, **options)
 
@@ -380,4 +399,7 @@ def over_tcp(script: Script, expected: Sequence[Scene], **options: Any) -> list[
         with trio.fail_after(60.0):
             return await scenario()
 
-    return trio.run(bounded)
+    try:
+        return trio.run(bounded)
+    finally:
+        telemetry.detach("stage")
