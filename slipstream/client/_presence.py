@@ -1,7 +1,6 @@
 """Presence in a client: which messages are it, and what is made of one that is malformed."""
 
 import logging
-from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -10,10 +9,8 @@ from slipstream.errors import CallbackSignatureError, LocalProtocolError, Remote
 from slipstream.interfaces import Message
 from slipstream.presence import Presence, PresenceDiff, PresenceState
 
-from ._topics import Topics
-
-if TYPE_CHECKING:  # a cycle by nature: a client class is looked at, which starts the servers
-    from ._client import SlipstreamClient
+if TYPE_CHECKING:  # a cycle by nature: the server has it, it looks at the server
+    from ._server import ClientServer
 
 __all__ = ["PresenceEvents", "Presences", "check_presence_events"]
 
@@ -42,11 +39,10 @@ def check_presence_events(owner: type[object], events: object) -> None:
 class Presences:
     """What one client knows of who is there: on each topic that is not closed, a state."""
 
-    def __init__(self, client: "SlipstreamClient", topics: Topics, counters: Counter[str]) -> None:
-        kind = type(client)
-        self._client = kind.__qualname__
-        self._topics = topics
-        self._counters = counters
+    def __init__(self, server: "ClientServer") -> None:
+        kind = type(server.client)
+        self._server = server
+        self._states = server.topics.presences
         self._state_event, self._diff_event = kind.presence_events
         # None of them where handle_presence is not overridden: presence is messages then.
         self.events = kind.presence_events if kind.wants_presence else ()
@@ -60,10 +56,11 @@ class Presences:
         """
         if not self.events:
             raise LocalProtocolError(
-                f"{self._client} does not override handle_presence, so presence comes as messages "
-                "and is not kept: override it, or keep a slipstream.presence.PresenceState"
+                f"{type(self._server.client).__qualname__} does not override handle_presence, so "
+                "presence comes as messages and is not kept: override it, or keep a "
+                "slipstream.presence.PresenceState"
             )
-        state = self._topics.presences.get(topic)
+        state = self._states.get(topic)
         return {} if state is None else state.presences
 
     def follow(self, message: Message) -> PresenceDiff | None:
@@ -72,9 +69,9 @@ class Presences:
         Raises:
             RemoteProtocolError: if it is malformed; it is counted, and the first is warned of.
         """
-        topic = self._topics.get(message.topic)
+        topic = self._server.topics.get(message.topic)
         join_ref = topic.join_ref if topic is not None else None
-        state = self._topics.presences.setdefault(message.topic, PresenceState())
+        state = self._states.setdefault(message.topic, PresenceState())
         try:
             if message.event == self._state_event:
                 return state.sync_state(message.payload, join_ref=join_ref)
@@ -88,10 +85,11 @@ class Presences:
         return diff
 
     def _warn_of_malformed(self, message: Message, error: RemoteProtocolError) -> None:
-        self._counters["malformed_presence"] += 1
+        self._server.uplink.counters["malformed_presence"] += 1
         if telemetry.attached("slipstream.client.malformed_presence"):
             telemetry.execute(
                 "slipstream.client.malformed_presence",
+                client=str(self._server.ref),
                 topic=message.topic,
                 event=message.event,
                 error=error,
@@ -100,15 +98,15 @@ class Presences:
             self._warned_of.add("malformed")
             logger.warning(
                 "%s: a malformed %r on %r is handled like any other message, as all that follow: %s",
-                self._client, message.event, message.topic, error,
+                self._server.ref, message.event, message.topic, error,
             )  # fmt: skip
 
     def _warn_of_stateless(self, message: Message, state: PresenceState) -> None:
-        self._counters["dropped_presence"] += 1
+        self._server.uplink.counters["dropped_presence"] += 1
         if "stateless" not in self._warned_of:
             self._warned_of.add("stateless")
             logger.warning(
                 "%s: %d messages %r on %r, and no %r before them: does the channel push one after "
                 "the join? The oldest are dropped",
-                self._client, state.pending, message.event, message.topic, self._state_event,
+                self._server.ref, state.pending, message.event, message.topic, self._state_event,
             )  # fmt: skip
