@@ -1,7 +1,8 @@
-"""phoenix.js' Presence as its documentation describes it: plain dicts, changed in place.
+"""Both ends of presence, as plain dicts: what phoenix.js makes of it, and what a server sends.
 
-Written from what it says to do, and not from our code: the metas of a key are lists, the callbacks
-are noted as they would be called, and nothing is typed or shared.
+The model of phoenix.js is written from what its documentation says, and not from our code: the metas
+of a key are lists that are changed in place, the callbacks are noted as they would be called, and
+nothing is typed or shared.
 """
 
 from copy import deepcopy
@@ -71,3 +72,33 @@ class PhoenixPresence:
             self.left.append((key, deepcopy(current), entry))
             if not current["metas"]:
                 del self.state[key]
+
+
+class Tracker:
+    """A server's side: who is tracked; it makes the states and diffs that Phoenix makes."""
+
+    def __init__(self) -> None:
+        self.tracked: dict[str, list[dict[str, Any]]] = {}
+        self.made = 0
+
+    def state(self) -> dict[str, Any]:
+        return {key: {"metas": list(metas)} for key, metas in self.tracked.items()}
+
+    def step(self, what: str, key: str, **meta: Any) -> dict[str, Any]:
+        """Track, untrack or update the oldest meta of *key*; give the diff."""
+        metas = self.tracked.get(key, [])
+        old = metas[:1] if what != "track" else []
+        new: list[dict[str, Any]] = []
+        if what != "untrack" and (old or what == "track"):
+            self.made += 1
+            new = [{"phx_ref": str(self.made), **meta}]
+            if old:
+                new[0]["phx_ref_prev"] = old[0]["phx_ref"]
+        left = [meta for meta in metas if meta not in old] + new
+        self.tracked = {**self.tracked, key: left}
+        if not left:
+            del self.tracked[key]
+        return {
+            "joins": {key: {"metas": new}} if new else {},
+            "leaves": {key: {"metas": old}} if old else {},
+        }

@@ -17,7 +17,7 @@ from slipstream.presence import (
     PresenceState,
     PresenceUpdate,
 )
-from tests.presence_model import PhoenixPresence
+from tests.presence_model import PhoenixPresence, Tracker
 
 TRANSCRIPTS = sorted(Path(__file__).parent.glob("transcripts/*/presence.jsonl"))
 
@@ -356,33 +356,6 @@ def test_whatever_comes_the_state_is_that_of_phoenix_js(steps: list[tuple[str, A
                 raw({leave.key: leave.current})[leave.key]["metas"]
                 == (model.state.get(leave.key, {"metas": []})["metas"])
             )
-
-
-class Tracker:
-    """A server's side: who is tracked; it makes the states and diffs that Phoenix makes."""
-
-    def __init__(self) -> None:
-        self.tracked: dict[str, list[dict[str, Any]]] = {}
-        self.made = 0
-
-    def state(self) -> dict[str, Any]:
-        return {key: {"metas": list(metas)} for key, metas in self.tracked.items()}
-
-    def step(self, what: str, key: str) -> dict[str, Any]:
-        """Track, untrack or update the oldest meta of *key*; give the diff."""
-        metas = self.tracked.get(key, [])
-        old = metas[:1] if what != "track" else []
-        new: list[dict[str, Any]] = []
-        if what != "untrack" and (old or what == "track"):
-            self.made += 1
-            new = [{"phx_ref": str(self.made)}]
-            if old:
-                new[0]["phx_ref_prev"] = old[0]["phx_ref"]
-        left = [meta for meta in metas if meta not in old] + new
-        self.tracked = {**self.tracked, key: left}
-        if not left:
-            del self.tracked[key]
-        return diff_of({key: {"metas": new}} if new else {}, {key: {"metas": old}} if old else {})
 
 
 HAPPENINGS = st.lists(
