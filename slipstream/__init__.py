@@ -56,6 +56,14 @@ from .otp import (
     open_supervisor as open_supervisor,
     run as run,
 )
+from .presence import (
+    Presence as Presence,
+    PresenceDiff as PresenceDiff,
+    PresenceJoin as PresenceJoin,
+    PresenceLeave as PresenceLeave,
+    PresenceState as PresenceState,
+    PresenceUpdate as PresenceUpdate,
+)
 from .protocol import ChannelReply as ChannelReply
 from .reasons import *  # noqa: F403 - all reasons, as its __all__ says
 

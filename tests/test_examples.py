@@ -14,8 +14,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from slipstream.testing import PhoenixServer
+from slipstream.testing import Channel, PhoenixServer
 from tests.otp.support import run_virtually
+from tests.presence_model import Tracker
 from tests.transport.proxies import http_proxy, relay
 from tests.transport.support import serving
 
@@ -38,10 +39,14 @@ def load(name: str) -> ModuleType:
 
 
 @asynccontextmanager
-async def running(name: str, capsys: pytest.CaptureFixture[str]) -> AsyncGenerator[Any]:
+async def running(
+    name: str,
+    capsys: pytest.CaptureFixture[str],
+    channels: dict[str, type[Channel]] | None = None,
+) -> AsyncGenerator[Any]:
     """Run an example against the server that the guide shows; give it, and what was printed."""
     printed = ""
-    rooms = load("server")
+    channels = channels or {"rooms:*": load("server").Room}
 
     async def until(condition: Callable[[str], bool]) -> str:
         nonlocal printed
@@ -51,7 +56,7 @@ async def running(name: str, capsys: pytest.CaptureFixture[str]) -> AsyncGenerat
         return printed
 
     with trio.fail_after(20):
-        async with PhoenixServer({"rooms:*": rooms.Room}) as server, trio.open_nursery() as nursery:
+        async with PhoenixServer(channels) as server, trio.open_nursery() as nursery:
             nursery.start_soon(load(name).main, server.url)
             yield server, until
             nursery.cancel_scope.cancel()
@@ -93,6 +98,50 @@ async def test_processes_beside(capsys: pytest.CaptureFixture[str]) -> None:
         await server.wait_joined("rooms:lobby")
         server.broadcast("rooms:lobby", "new:msg", {"body": "hi"})
         await until(lambda text: "messages so far: 1" in text)
+
+
+async def test_presence(capsys: pytest.CaptureFixture[str]) -> None:
+    """PR12, PR14: also of who went while the connection was lost."""
+    tracker = Tracker()
+
+    class Present(Channel):
+        """Does what Phoenix.Presence does after a join, and in its order."""
+
+        async def join(self, topic: str, payload: Any, socket: Any, /) -> None:
+            self.user = payload["user"]
+
+        async def handle_info(self, message: Any, /) -> None:
+            if message == "after_join":
+                self.broadcast("presence_diff", tracker.step("track", self.user, status="new"))
+                self.push("presence_state", tracker.state())
+
+    async with running("presence", capsys, {"rooms:*": Present}) as (server, until):
+        await until(lambda text: "here: ann" in text)
+        for what, key, status in [
+            ("track", "bob", "online"),
+            ("track", "bob", "phone"),
+            ("update", "bob", "busy"),
+            ("untrack", "bob", ""),
+            ("track", "cy", "online"),
+        ]:
+            server.broadcast("rooms:lobby", "presence_diff", tracker.step(what, key, status=status))
+        await until(lambda text: "cy came" in text)
+        for key in ("bob", "ann"):
+            tracker.step("untrack", key)
+        server.drop()
+        printed = await until(lambda text: "bob went" in text and text.endswith("cy\n"))
+    assert [line for line in printed.splitlines() if "here" not in line] == [
+        "ann came",
+        "bob came",
+        "bob opened another window",
+        "bob is busy",
+        "bob closed a window",
+        "cy came",
+        "ann opened another window",
+        "ann closed a window",
+        "bob went",
+    ]
+    assert printed.splitlines()[-1] == "here: ann, cy"
 
 
 async def test_the_script(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,10 +23,12 @@ from slipstream.otp import (
     child_keywords,
     start_of,
 )
+from slipstream.presence import PresenceDiff
 from slipstream.protocol import ChannelReply
 from slipstream.reasons import DisconnectReason, ExitReason, PushFailure, TopicCloseReason
 
 from ._on_message import Routes, collect_routes
+from ._presence import PresenceEvents, check_presence_events
 from ._socket import Socket
 
 if TYPE_CHECKING:  # a cycle by nature: a client class starts servers, a server drives a client
@@ -45,6 +47,7 @@ _CALLBACKS: Final = {
     "handle_topic_close": "topic, reason, socket",
     "handle_leave": "topic, socket",
     "handle_message": "topic, event, payload, socket",
+    "handle_presence": "topic, diff, socket",
     "handle_reply": "ref, reply, socket",
     "handle_push_failed": "ref, reason, socket",
     "handle_call": "request, caller, socket",
@@ -67,14 +70,22 @@ class SlipstreamClient(ChildDefaults):
 
     Class keywords are a class's defaults as a child: ``restart shutdown id name significant
     start_timeout drain interrupt_after kill_grace backoff slow_after``. A client has 10 s to stop.
+
+    Attributes:
+        presence_events: the names of the events that bring presence, its state and its diffs, where
+            they are not Phoenix' own.
     """
 
+    presence_events: ClassVar[PresenceEvents] = ("presence_state", "presence_diff")
     routes: ClassVar[Routes] = Routes([])
+    wants_presence: ClassVar[bool] = False
     _slipstream_server: "ClientServer"
 
     def __init_subclass__(cls, **keywords: Unpack[ChildKeywords]) -> None:
         super().__init_subclass__(**keywords)
         cls.routes = collect_routes(cls)
+        cls.wants_presence = cls.handle_presence is not SlipstreamClient.handle_presence
+        check_presence_events(cls, cls.presence_events)
         check_callbacks(cls, async_callbacks=_CALLBACKS, own_names=cls.routes.methods)
 
     @classmethod
@@ -140,6 +151,22 @@ class SlipstreamClient(ChildDefaults):
         self, topic: str, event: str, payload: Payload, socket: Socket, /
     ) -> NoReply | Stop | None:
         """Handle a message that no ``@on_message`` takes; by default it is ignored."""
+        return None
+
+    async def handle_presence(
+        self, topic: str, diff: PresenceDiff, socket: Socket, /
+    ) -> NoReply | Stop | None:
+        """Note who came and went on *topic*; ``socket.presences(topic)`` is who is there after it.
+
+        Called once for each ``presence_state`` (with the diffs that came before it) and for each
+        ``presence_diff`` after it, also where nothing has changed. What was known stays over a
+        rejoin, so that the next state is told as what changed meanwhile; it is forgotten when the
+        topic is left or closed.
+
+        Where this is overridden, these messages go nowhere else: not to ``@on_message``, not to
+        ``await_message``; but a malformed one is counted and handled like any other message. Where
+        it is not, all of them are.
+        """
         return None
 
     async def handle_reply(

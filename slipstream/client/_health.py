@@ -34,7 +34,7 @@ class Health:
         topics: each topic with its status.
         inbound: messages and events that lie unread.
         queued_pushes: pushes that wait for their topic.
-        counters: frames discarded, undecodable, dropped, stale.
+        counters: frames discarded, undecodable, dropped, stale; presence malformed or dropped.
     """
 
     phase: str

@@ -26,6 +26,7 @@ from slipstream.errors import (
     AwaitTimeoutError,
     BadReturnError,
     LinkError,
+    RemoteProtocolError,
     StartError,
     SupervisorGaveUpError,
     WrongTaskError,
@@ -44,6 +45,7 @@ from slipstream.otp import (
     Supervisor,
     SupervisorRef,
 )
+from slipstream.presence import PresenceDiff
 from slipstream.protocol import (
     PushFailed,
     ReplyReceived,
@@ -59,6 +61,7 @@ from slipstream.reasons import (
 )
 
 from ._health import Health, health_of, without_payload
+from ._presence import Presences
 from ._pushes import Pushes
 from ._ref import ClientRef, Raised
 from ._socket import Socket
@@ -104,6 +107,7 @@ class ClientServer(GenServer, restart="permanent"):
         self.pushes = Pushes(self, self.topics)
         self.socket = Socket(self)
         self.client = client_class()
+        self.presences = Presences(self)
         self.client._slipstream_server = self  # pyright: ignore[reportPrivateUsage]  # the two halves of one client
         self.connections: SupervisorRef | None = None
         self._supervisor_monitor: Any = None
@@ -401,6 +405,13 @@ class ClientServer(GenServer, restart="permanent"):
         if not self.is_current(message):
             self.uplink.counters["stale"] += 1
             return None
+        if message.event in self.presences.events:
+            try:
+                diff = self.presences.follow(message)
+            except RemoteProtocolError:
+                pass  # it goes on as the ordinary message that it may be
+            else:
+                return await self._presence(message.topic, diff)
         client = self.client
         route = client.routes.find(message.topic, message.event) if client.routes else None
         if route is None:
@@ -421,6 +432,11 @@ class ClientServer(GenServer, restart="permanent"):
                 )
         names = (message.event, payload) if route.wants_event else (payload,)
         return await self._call(route.method, message.topic, *names, self.socket)
+
+    async def _presence(self, topic: str, diff: PresenceDiff | None) -> Any:
+        if diff is None:
+            return None
+        return await self._call("handle_presence", topic, diff, self.socket)
 
     async def _topic_event(self, event: Any) -> Any:
         if not self.follow_topic(event):

@@ -8,6 +8,7 @@ from slipstream.config import Config
 from slipstream.connection import Phase
 from slipstream.errors import ConfigError, ServerGoneError
 from slipstream.interfaces import Message, Payload
+from slipstream.presence import Presence
 from slipstream.protocol import ChannelReply
 from slipstream.reasons import NOPROC, DisconnectReason
 
@@ -73,6 +74,17 @@ class Socket:
         """
         status = self._status(topic)
         return None if status is None else str(status)
+
+    def presences(self, topic: str) -> Mapping[str, Presence]:
+        """Give who is there on *topic*, by key: a snapshot, empty where nothing is known.
+
+        While the topic waits for its rejoin it is what was known last.
+
+        Raises:
+            LocalProtocolError: if the client does not override ``handle_presence``; presence comes
+                as messages then, and nobody keeps it.
+        """
+        return self._server.presences.of(topic)
 
     def health(self) -> Health:
         """Take a snapshot of how the link is doing; also of a client that has ended."""

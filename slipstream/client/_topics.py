@@ -24,6 +24,7 @@ from slipstream.errors import (
     NotJoinedError,
 )
 from slipstream.interfaces import Fatal, Message, Retry, Verdict
+from slipstream.presence import PresenceState
 from slipstream.protocol import (
     JoinTopic,
     LeaveTopic,
@@ -135,6 +136,8 @@ class Topics:
         # Topics that were left or lost keep their params for a later rejoin; not without number.
         self._closed: OrderedDict[str, None] = OrderedDict()
         self._next_join_at = 0.0
+        # Who is there, on topics that are not closed; made and followed by Presences.
+        self.presences: dict[str, PresenceState] = {}
 
     def __iter__(self) -> Iterator[Topic]:
         return iter(list(self._topics.values()))
@@ -397,6 +400,7 @@ class Topics:
 
     def _close(self, topic: Topic, reason: TopicCloseReason | None) -> None:
         topic.status = TopicStatus.CLOSED
+        self.presences.pop(topic.name, None)
         topic.join_ref = None
         topic.reason = reason
         self._closed[topic.name] = None

@@ -292,6 +292,7 @@ async def await_message(
         return (
             type(item) is Message
             and server.is_current(item)
+            and item.event not in server.presences.events
             and matches(topic, item.topic)
             and matches(event, item.event)
             and matches(payload, item.payload)

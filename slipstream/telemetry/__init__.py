@@ -10,6 +10,7 @@ event                                            data
 ``slipstream.client.<callback>.start/stop/…``    ``client``; at the end ``duration``, ``error``
 ``slipstream.client.rejoin``                     ``topic reason delay attempt``
 ``slipstream.client.link_error``                 ``client callback error``: it ended a callback
+``slipstream.client.malformed_presence``         ``client topic event error``
 ``slipstream.connection.connect.start/stop/…``   ``generation config``; ``duration``, ``error``
 ``slipstream.connection.disconnect``             ``generation reason``
 ``slipstream.connection.reconnect``              ``delay attempt reason``: what was decided
