@@ -4,11 +4,11 @@ import inspect
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import attrs
-import msgspec
 import trio
 
 from slipstream import telemetry
@@ -25,6 +25,7 @@ from slipstream.connection import (
 from slipstream.errors import (
     AwaitTimeoutError,
     BadReturnError,
+    DecodeError,
     LinkError,
     StartError,
     SupervisorGaveUpError,
@@ -51,6 +52,7 @@ from slipstream.protocol import (
     TopicJoined,
     TopicJoinFailed,
     TopicLeft,
+    convert,
 )
 from slipstream.reasons import (
     Crashed,
@@ -402,25 +404,45 @@ class ClientServer(GenServer, restart="permanent"):
             self.uplink.counters["stale"] += 1
             return None
         client = self.client
-        route = client.routes.find(message.topic, message.event) if client.routes else None
-        if route is None:
+        found = client.routes.find(message.topic, message.event) if client.routes else None
+        if found is None:
+            if client.wants_batches:
+                batch = [message, *self._following()]
+                return await self._call("handle_messages", batch, self.socket)
             return await self._call(
                 "handle_message", message.topic, message.event, message.payload, self.socket
             )
-        payload = message.payload
+        route, captures = found
+        payload, misfit = message.payload, None
         if route.typed:
             try:
-                payload = msgspec.convert(payload, route.payload)
-            except (msgspec.ValidationError, TypeError) as error:
-                logger.warning(
-                    "%s: the payload of %r on %r does not fit %s: %s",
-                    self.ref, message.event, message.topic, route.payload, error,
-                )  # fmt: skip
-                return await self._call(
-                    "handle_message", message.topic, message.event, message.payload, self.socket
-                )
+                payload = convert(payload, route.payload, "payload")
+            except DecodeError as error:
+                misfit = error
+        if misfit is not None:
+            return await self._bad_payload(message, misfit)
         names = (message.event, payload) if route.wants_event else (payload,)
-        return await self._call(route.method, message.topic, *names, self.socket)
+        return await self._call(route.method, message.topic, *names, self.socket, captures=captures)
+
+    def _following(self) -> list[Message]:
+        """Take the messages that wait at the head of the mailbox and that no route takes."""
+        routes, inbox = self.client.routes, self.uplink.inbox
+
+        def goes_along(item: Any) -> bool:
+            return type(item) is Message and not (routes and routes.find(item.topic, item.event))
+
+        run: list[Message] = self.mailbox.take_run(goes_along)
+        for message in run:
+            inbox.taken(message)
+        current = [message for message in run if self.is_current(message)]
+        self.uplink.counters["stale"] += len(run) - len(current)
+        return current
+
+    async def _bad_payload(self, message: Message, error: DecodeError) -> Any:
+        topic, event, payload = message.topic, message.event, message.payload
+        self.uplink.counters["bad_payloads"] += 1
+        self._execute("slipstream.client.bad_payload", topic=topic, event=event, error=error)
+        return await self._call("handle_bad_payload", topic, event, payload, error, self.socket)
 
     async def _topic_event(self, event: Any) -> Any:
         if not self.follow_topic(event):
@@ -435,14 +457,20 @@ class ClientServer(GenServer, restart="permanent"):
                     "handle_topic_close", event.topic, event.reason, self.socket
                 )
 
-    async def _call(self, name: str, *args: Any, raises: bool = False) -> Any:
+    async def _call(
+        self,
+        name: str,
+        *args: Any,
+        raises: bool = False,
+        captures: Mapping[str, str] = MappingProxyType({}),
+    ) -> Any:
         callback = getattr(self.client, name)
         event = f"slipstream.client.{name}"
         try:
             if telemetry.attached(event):
                 with telemetry.span(event, clock=trio.current_time, client=str(self.ref)):
-                    return self._checked(name, await callback(*args))
-            return self._checked(name, await callback(*args))
+                    return self._checked(name, await callback(*args, **captures))
+            return self._checked(name, await callback(*args, **captures))
         except LinkError as error:
             if raises:
                 raise
@@ -490,7 +518,7 @@ class ClientServer(GenServer, restart="permanent"):
             return Stop(Crashed(self.uplink.error_of_end()))
         return result
 
-    def _execute(self, event: str, **metadata: Any) -> None:
+    def _execute(self, event: str, /, **metadata: Any) -> None:
         if telemetry.attached(event):
             telemetry.execute(event, client=str(self.ref), **metadata)
 

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from slipstream.config import Config
 from slipstream.connection import Phase
-from slipstream.errors import ConfigError, ServerGoneError
+from slipstream.errors import ConfigError, ReplyError, ServerGoneError
 from slipstream.interfaces import Message, Payload
 from slipstream.protocol import ChannelReply
 from slipstream.reasons import NOPROC, DisconnectReason
@@ -22,7 +22,10 @@ if TYPE_CHECKING:  # a cycle by nature: the server makes the socket, the socket 
 
 __all__ = ["Socket"]
 
+T = TypeVar("T")
+
 _UNCHANGED: Final[Any] = object()
+_REPLY: Final[Any] = object()
 
 
 class Socket:
@@ -181,6 +184,7 @@ class Socket:
             when_unjoined=when_unjoined,
         )
 
+    @overload
     async def request(
         self,
         topic: str,
@@ -189,11 +193,45 @@ class Socket:
         *,
         timeout: float | None = None,
         when_unjoined: WhenUnjoined = "fail",
-    ) -> ChannelReply:
+    ) -> ChannelReply: ...
+    @overload
+    async def request(
+        self,
+        topic: str,
+        event: str,
+        payload: Payload = None,
+        *,
+        response: type[T],
+        timeout: float | None = None,
+        when_unjoined: WhenUnjoined = "fail",
+    ) -> T: ...
+    @overload
+    async def request(
+        self,
+        topic: str,
+        event: str,
+        payload: Payload = None,
+        *,
+        response: Any,
+        timeout: float | None = None,
+        when_unjoined: WhenUnjoined = "fail",
+    ) -> Any: ...
+    async def request(
+        self,
+        topic: str,
+        event: str,
+        payload: Payload = None,
+        *,
+        response: Any = _REPLY,
+        timeout: float | None = None,
+        when_unjoined: WhenUnjoined = "fail",
+    ) -> Any:
         """Push *event* to *topic* and wait for the reply. From any task.
 
-        *timeout* is in seconds, by default ``Config.push_timeout``. When cancelled, a reply that
-        comes later is dropped and counted.
+        With *response*, a type as :meth:`~slipstream.protocol.ChannelReply.decode` takes it, the
+        result is the response of an ``"ok"`` reply, of that type. *timeout* is in seconds, by
+        default ``Config.push_timeout``. When cancelled, a reply that comes later is dropped and
+        counted.
 
         Raises:
             PushTimeoutError: if no reply comes in time.
@@ -202,12 +240,19 @@ class Socket:
             NotJoinedError: if the topic was never asked for.
             EncodeError: if the payload cannot be put on the wire.
             InboundOverflowError: if too much lies unread before the reply.
+            ReplyError: with *response*, if the reply has another status than ``"ok"``.
+            DecodeError: with *response*, if it does not fit; it names the path.
         """
         server = self._live()
         awaiting.check_seconds("timeout", timeout)
-        return await awaiting.request(
+        reply = await awaiting.request(
             server, topic, event, {} if payload is None else payload, timeout, when_unjoined
         )
+        if response is _REPLY:
+            return reply
+        if not reply.ok:
+            raise ReplyError(topic, event, reply)
+        return reply.decode(response)
 
     # Awaiting, in the client's own task
 

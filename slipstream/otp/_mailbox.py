@@ -152,6 +152,13 @@ class Mailbox:
             self.removals += 1
         return taken
 
+    def take_run(self, matching: Callable[[Any], bool]) -> list[Any]:
+        """Take out what lies at the head of the queue, as long as it is *matching*."""
+        taken: list[Any] = []
+        while self.queue and matching(self.queue[0]):
+            taken.append(self.queue.popleft())
+        return taken
+
     def take(self, matching: Callable[[Any], bool], start: int) -> tuple[bool, Any]:
         """Take out the oldest message from place *start* on that is *matching*."""
         new = len(self.queue) - start
