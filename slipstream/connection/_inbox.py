@@ -1,7 +1,8 @@
 """What the network brought and the client has not handled yet: counted, bounded, fast for replies."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from itertools import islice
 from typing import Any, Protocol
 
 import attrs
@@ -28,6 +29,8 @@ from slipstream.reasons import ConnectionLost, DisconnectReason, PushTimedOut, T
 __all__ = ["Inbox", "Nudge", "Waiter", "WaitsOverflowed"]
 
 _ABANDONED_LIMIT = 4096
+_OUTCOMES = (ReplyReceived, PushFailed)
+"""What says nothing of topics."""
 
 
 @attrs.frozen
@@ -51,6 +54,14 @@ class Mailbox(Protocol):
 
     def remove(self, matching: Callable[[Any], bool], limit: int | None = None) -> list[Any]:
         """Take out the oldest items that are *matching*."""
+        ...
+
+    def replace(self, change: Callable[[Any], Any]) -> None:
+        """Put what *change* makes of each item into its place."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]:
+        """Go over the items, oldest first."""
         ...
 
 
@@ -170,9 +181,44 @@ class Inbox:
             self.room.set()
 
     def drop_oldest(self) -> int:
-        """Drop the oldest messages (nothing else) until there is room; tell how many."""
-        excess = max(self.count - self._limit + 1, self._limit // 16, 1)
-        dropped = self._mailbox.remove(_is_message, limit=excess)
+        """Drop the oldest messages (nothing else) until there is some room; tell how many.
+
+        The newest batch is only dropped where the number of messages demands it.
+        """
+        excess = self.count - self._limit + max(self._limit // 16, 1)
+        left, older = self.bytes, 0
+        for count, size in islice(self._batches, len(self._batches) - 1):
+            if left < self._max_bytes - self._max_bytes // 16:
+                break
+            left -= size
+            older += count
+        return self._drop(_is_message, max(excess, older, 1))
+
+    def coalesce(self, key: Callable[[Message], Hashable]) -> int:
+        """Let the newest message of each topic and *key* stand where the oldest does.
+
+        Not across anything else that waits, but for the outcomes of pushes: before or after the
+        news of a topic, a message means another thing. Tells how many messages went.
+        """
+        places: dict[Hashable, Message] = {}
+        newest: dict[int, Message] = {}
+        gone: set[int] = set()
+        for item in self._mailbox:
+            if type(item) is Message:
+                name = key(item)
+                place = item if name is None else places.setdefault((item.topic, name), item)
+                if place is not item:
+                    newest[id(place)] = item
+                    gone.add(id(item))
+            elif type(item) not in _OUTCOMES:
+                places.clear()
+        if gone:
+            self._drop(lambda item: id(item) in gone, len(gone))
+            self._mailbox.replace(lambda item: newest.get(id(item), item))
+        return len(gone)
+
+    def _drop(self, matching: Callable[[Any], bool], limit: int) -> int:
+        dropped = self._mailbox.remove(matching, limit=limit)
         for message in dropped:
             self.taken(message)
         self.dropped += len(dropped)

@@ -152,6 +152,15 @@ class Mailbox:
             self.removals += 1
         return taken
 
+    def replace(self, change: Callable[[Any], Any]) -> None:
+        """Put what *change* makes of each message for ``handle_info`` into its place."""
+        kept = [
+            item if type(item) is Tick or _is_control(item) else change(item) for item in self.queue
+        ]
+        self.queue.clear()
+        self.queue.extend(kept)
+        self.removals += 1  # who waits for one looks at all of them again
+
     def take_run(self, matching: Callable[[Any], bool]) -> list[Any]:
         """Take out what lies at the head of the queue, as long as it is *matching*."""
         taken: list[Any] = []
