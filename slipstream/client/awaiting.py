@@ -270,12 +270,24 @@ async def request(
             when_unjoined=when_unjoined,
             waiter=waiter,
         )
-        await wait_event(waiter.settled)
+        await wait_event(waiter.settled, deadline=_latest(server, seconds, when_unjoined))
     finally:
         inbox.stop_awaiting()
         if ref is not None and not waiter.settled.is_set():
             server.pushes.abandon(ref)
+    if not waiter.settled.is_set():
+        raise waiter.timed_out()
     return waiter.outcome()
+
+
+def _latest(server: "ClientServer", seconds: float, when_unjoined: WhenUnjoined) -> float:
+    """Tell until when a request waits that its push has not been heard of."""
+    config = server.uplink.config
+    for_ever = config is None or config.unjoined_ttl == math.inf
+    if when_unjoined == "queue" and for_ever and server.runs_here():
+        # What sends it may happen only after the callback that waits: then nothing else ends it.
+        return trio.current_time() + seconds
+    return math.inf
 
 
 async def await_message(

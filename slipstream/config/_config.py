@@ -93,7 +93,9 @@ class Config:
         outbound_bytes: queued for writing before ``push`` waits for room.
         unjoined_limit: pushes kept with ``when_unjoined="queue"``, over all topics.
         unjoined_ttl: how long such a push is kept.
-        unjoined_overflow: what happens to the push that finds that queue full.
+        unjoined_overflow: what happens to the push that finds that queue full: it raises
+            (``"error"``), takes the place of the oldest, or waits for room (``"block"``; a callback,
+            for which no room can come while it waits, raises).
         on_undecodable: what a frame that is no Phoenix message brings about.
         subprotocols: offered beside the ones of *auth_token*.
         serializer: by default the V2 serializer.

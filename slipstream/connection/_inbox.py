@@ -21,6 +21,7 @@ from slipstream.protocol import (
     PushFailed,
     ReplyReceived,
     TopicClosed,
+    TopicJoined,
     TopicJoinFailed,
     TopicLeft,
 )
@@ -122,6 +123,8 @@ class Inbox:
         self._ends: dict[str, TopicCloseReason] = {}
         # A script has no loop that follows events one by one: it follows them as they come.
         self.on_events: Callable[[list[Any]], list[Any]] | None = None
+        # Told of each topic that is joined, where something waits for that.
+        self.on_joined: Callable[[str], None] | None = None
         self.count = 0
         self.bytes = 0
         self.dropped = 0
@@ -145,6 +148,15 @@ class Inbox:
 
     def deliver(self, events: list[Any], size: int) -> None:
         """Hand *events*, which came in *size* bytes, to the client; wake it once."""
+        joined: list[str] = []
+        if self.on_joined is not None:
+            joined = [event.topic for event in events if type(event) is TopicJoined]
+        self._hand_over(events, size)
+        for topic in joined:
+            if self.on_joined is not None:
+                self.on_joined(topic)
+
+    def _hand_over(self, events: list[Any], size: int) -> None:
         if self.waiters or self._abandoned:
             # The pushes of a channel that ended come before its end, which has the reason.
             self._ends = {e.topic: e.reason for e in events if isinstance(e, TopicClosed)}
