@@ -65,7 +65,7 @@ from ._pushes import Pushes
 from ._ref import ClientRef, Raised
 from ._socket import Socket
 from ._topics import Alarm, Topic, Topics, TopicStatus
-from .awaiting import check_seconds
+from .awaiting import Messages, check_seconds
 
 if TYPE_CHECKING:  # a cycle by nature: a client class starts servers, a server drives a client
     from ._client import SlipstreamClient
@@ -387,6 +387,11 @@ class ClientServer(GenServer, restart="permanent"):
     @property
     def _slipstream_state(self) -> object:
         return self.client
+
+    def messages(self, topic: Any, event: Any, payload: Any, limit: int) -> Messages:
+        """Give the block of ``socket.messages``; in a client, the mailbox has a limit of its own."""
+        del limit
+        return Messages(self, topic, event, payload)
 
     # Inside
 

@@ -327,12 +327,28 @@ class Socket:
         """
         return await awaiting.await_message(self._live(), topic, event, payload, timeout)
 
-    def messages(self, topic: str) -> "awaiting.Messages":
-        """Iterate over the messages of *topic*, in a script: ``async with … as messages``.
+    def messages(
+        self, topic: Any, event: Any = ANY, payload: Any = ANY, *, limit: int = 1024
+    ) -> "awaiting.Messages":
+        """Iterate over the messages that fit: ``async with socket.messages(topic) as messages``.
 
-        The iteration ends with ``DisconnectedError`` or ``TopicClosedError``.
+        The patterns are those of :meth:`await_message`. In a script, messages that fit go to the
+        block from its beginning on, and to nobody else; any task may iterate. At most *limit* of
+        them are kept, then the oldest is dropped, and counted in ``messages.dropped``; what nobody
+        has taken when the block ends can still be awaited. In a client, the block belongs to a
+        callback, and takes from what waits for the callbacks.
+
+        Messages that have come are given first; then the iteration ends with an error.
+
+        Raises:
+            ConfigError: if *limit* is no whole number from 1.
+            NotJoinedError: on entering, if *topic* is a name that was never asked for.
+            DisconnectedError, TopicClosedError: from the iteration, if connection or topic end.
         """
-        return awaiting.Messages(self._live(), topic)
+        given: Any = limit
+        if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+            raise ConfigError(f"limit is {limit!r}; accepted is a whole number from 1")
+        return self._live().messages(topic, event, payload, limit)
 
     def _live(self) -> "ClientServer":
         server = self._server
