@@ -84,6 +84,14 @@ class Handles(Generic[T]):
         return method
 
 
+def _is_typed(route: "Route") -> bool:
+    return route.payload is not _ANY_PAYLOAD
+
+
+def _wants_event(route: "Route") -> bool:
+    return route.event.is_open
+
+
 @attrs.frozen
 class Route:
     """One ``on_message`` of one method."""
@@ -92,19 +100,16 @@ class Route:
     event: Pattern
     payload: Any
     method: str
+    # Whether the payload is converted, and whether the method also gets the event's name.
+    typed: bool = attrs.field(
+        init=False, eq=False, default=attrs.Factory(_is_typed, takes_self=True)
+    )
+    wants_event: bool = attrs.field(
+        init=False, eq=False, default=attrs.Factory(_wants_event, takes_self=True)
+    )
 
     def __str__(self) -> str:
         return f"{self.topic.text!r}, {self.event.text!r}"
-
-    @property
-    def typed(self) -> bool:
-        """Whether the payload is converted."""
-        return self.payload is not _ANY_PAYLOAD
-
-    @property
-    def wants_event(self) -> bool:
-        """Whether the method also gets the event's name."""
-        return self.event.is_open
 
     @property
     def shape(self) -> tuple[Shape, Shape]:
@@ -200,14 +205,16 @@ def collect_routes(cls: type[Any]) -> "Routes":
 
 
 class Routes:
-    """Finds the most specific route of a message; what was found is remembered."""
+    """Finds the most specific route of a message; what was found is remembered.
+
+    Attributes:
+        empty: whether there is none to find.
+    """
 
     def __init__(self, routes: list[Route]) -> None:
         self._routes = sorted(routes, key=lambda route: route.shape, reverse=True)
+        self.empty = not routes
         self._cache: dict[tuple[str, str], tuple[Route, Mapping[str, str]] | None] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._routes)
 
     @property
     def methods(self) -> set[str]:

@@ -4,8 +4,7 @@ import inspect
 import logging
 import math
 import threading
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import attrs
@@ -88,6 +87,11 @@ _ACCEPTED: Final[dict[str, tuple[type[Any], ...]]] = {
     "init": (NoReply, Stop, Ignore),
     "handle_call": (Reply, NoReply, Stop),
 }
+_EVENTS: Final[dict[str, str]] = {}
+"""The telemetry event of each callback that was ever called."""
+_JOINED: Final = (
+    TopicStatus.JOINED
+)  # looking a member up in its enum takes longer than all the rest
 _CODE_BY_CAUSE: Final = {"asked": 1000, "cancelled": 1001, "failed": 1001}
 
 
@@ -169,7 +173,8 @@ class ClientServer(GenServer, restart="permanent"):
         """Follow an event of the link, or hand any other message to the client."""
         if type(item) is Message:
             self.uplink.inbox.taken(item)
-            return await self._message(item)
+            call = self._message(item)
+            return None if call is None else await call
         if isinstance(item, _INBOUND):
             self.uplink.inbox.taken(item)
         match item:
@@ -344,8 +349,8 @@ class ClientServer(GenServer, restart="permanent"):
         if topic is None:
             return False
         if message.join_ref is None:
-            return topic.status is TopicStatus.JOINED
-        live = topic.status in {TopicStatus.JOINED, TopicStatus.LEAVING}
+            return topic.status is _JOINED
+        live = topic.status is _JOINED or topic.status is TopicStatus.LEAVING
         # A join that was left before it was let in has no messages: nobody was told of it.
         return live and topic.confirmed and message.join_ref == topic.join_ref
 
@@ -404,19 +409,22 @@ class ClientServer(GenServer, restart="permanent"):
     async def _receive(self, matching: Callable[[Any], bool], timeout: float | None) -> Any:
         return await self.receive(matching, timeout)
 
-    async def _message(self, message: Message) -> Any:
+    def _message(self, message: Message) -> Coroutine[Any, Any, Any] | None:
+        """Call the callback that *message* is for, without awaiting it."""
         if not self.is_current(message):
             self.uplink.counters["stale"] += 1
             return None
         client = self.client
-        found = client.routes.find(message.topic, message.event) if client.routes else None
+        routes = client.routes
+        found = None if routes.empty else routes.find(message.topic, message.event)
         if found is None:
             if client.wants_batches:
                 batch = [message, *self._following()]
-                return await self._call("handle_messages", batch, self.socket)
-            return await self._call(
-                "handle_message", message.topic, message.event, message.payload, self.socket
+                return self._call("handle_messages", batch, self.socket)
+            callback = client.handle_message(
+                message.topic, message.event, message.payload, self.socket
             )
+            return self._guard("handle_message", callback)
         route, captures = found
         payload, misfit = message.payload, None
         if route.typed:
@@ -425,16 +433,19 @@ class ClientServer(GenServer, restart="permanent"):
             except DecodeError as error:
                 misfit = error
         if misfit is not None:
-            return await self._bad_payload(message, misfit)
+            return self._bad_payload(message, misfit)
         names = (message.event, payload) if route.wants_event else (payload,)
-        return await self._call(route.method, message.topic, *names, self.socket, captures=captures)
+        method = getattr(client, route.method)
+        return self._guard(route.method, method(message.topic, *names, self.socket, **captures))
 
     def _following(self) -> list[Message]:
         """Take the messages that wait at the head of the mailbox and that no route takes."""
         routes, inbox = self.client.routes, self.uplink.inbox
 
         def goes_along(item: Any) -> bool:
-            return type(item) is Message and not (routes and routes.find(item.topic, item.event))
+            return type(item) is Message and (
+                routes.empty or routes.find(item.topic, item.event) is None
+            )
 
         run: list[Message] = self.mailbox.take_run(goes_along)
         for message in run:
@@ -443,11 +454,11 @@ class ClientServer(GenServer, restart="permanent"):
         self.uplink.counters["stale"] += len(run) - len(current)
         return current
 
-    async def _bad_payload(self, message: Message, error: DecodeError) -> Any:
+    def _bad_payload(self, message: Message, error: DecodeError) -> Coroutine[Any, Any, Any]:
         topic, event, payload = message.topic, message.event, message.payload
         self.uplink.counters["bad_payloads"] += 1
         self._execute("slipstream.client.bad_payload", topic=topic, event=event, error=error)
-        return await self._call("handle_bad_payload", topic, event, payload, error, self.socket)
+        return self._call("handle_bad_payload", topic, event, payload, error, self.socket)
 
     async def _topic_event(self, event: Any) -> Any:
         if not self.follow_topic(event):
@@ -462,20 +473,24 @@ class ClientServer(GenServer, restart="permanent"):
                     "handle_topic_close", event.topic, event.reason, self.socket
                 )
 
-    async def _call(
-        self,
-        name: str,
-        *args: Any,
-        raises: bool = False,
-        captures: Mapping[str, str] = MappingProxyType({}),
+    def _call(self, name: str, *args: Any, raises: bool = False) -> Coroutine[Any, Any, Any]:
+        """Call the callback *name*, to be awaited."""
+        return self._guard(name, getattr(self.client, name)(*args), raises=raises)
+
+    async def _guard(
+        self, name: str, callback: Coroutine[Any, Any, Any], *, raises: bool = False
     ) -> Any:
-        callback = getattr(self.client, name)
-        event = f"slipstream.client.{name}"
+        """Await *callback*, and give what it returned; a ``LinkError`` ends it only, unless *raises*."""
+        try:
+            event = _EVENTS[name]
+        except KeyError:
+            event = _EVENTS[name] = f"slipstream.client.{name}"
         try:
             if telemetry.attached(event):
                 with telemetry.span(event, clock=trio.current_time, client=str(self.ref)):
-                    return self._checked(name, await callback(*args, **captures))
-            return self._checked(name, await callback(*args, **captures))
+                    return self._checked(name, await callback)
+            result = await callback
+            return result if result is None and not raises else self._checked(name, result)
         except LinkError as error:
             if raises:
                 raise

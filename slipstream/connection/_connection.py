@@ -256,9 +256,7 @@ class Connection(GenServer, restart="permanent"):
         room_wanted = True  # also where merging has made a little of it
         while (inbox.full or room_wanted) and not inbox.awaiting:
             room_wanted = False
-            if inbox.room.is_set():
-                inbox.room = trio.Event()
-            if not await wait_event(inbox.room, deadline=started + config.max_pause):
+            if not await wait_event(inbox.room(), deadline=started + config.max_pause):
                 self._why = ConsumerTooSlow(trio.current_time() - started)
                 await transport.close(1001)
                 return

@@ -128,7 +128,8 @@ class Inbox:
         self.count = 0
         self.bytes = 0
         self.dropped = 0
-        self.room = trio.Event()
+        self._room = trio.Event()
+        self._room_wanted = False
         self.waiters: dict[str, Waiter] = {}
 
     def set_limits(self, limit: int, max_bytes: int) -> None:
@@ -140,6 +141,17 @@ class Inbox:
     def full(self) -> bool:
         """Whether reading should stop."""
         return self.count >= self._limit or self.bytes >= self._max_bytes
+
+    def room(self) -> trio.Event:
+        """Give what is set once there is plenty of room, or reading may go on without."""
+        self._room_wanted = True
+        if self._room.is_set():
+            self._room = trio.Event()
+        return self._room
+
+    def _make_room(self) -> None:
+        self._room_wanted = False
+        self._room.set()
 
     @property
     def awaiting(self) -> bool:
@@ -189,8 +201,12 @@ class Inbox:
             self.bytes -= batch[1]
             self._batches.popleft()
         # Not at the limit but well below it: else reading would stop and go with every message.
-        if self.count <= self._limit // 2 and self.bytes <= self._max_bytes // 2:
-            self.room.set()
+        if (
+            self._room_wanted
+            and self.count <= self._limit // 2
+            and self.bytes <= self._max_bytes // 2
+        ):
+            self._make_room()
 
     def drop_oldest(self) -> int:
         """Drop the oldest messages (nothing else) until there is some room; tell how many.
@@ -239,7 +255,7 @@ class Inbox:
     def start_awaiting(self) -> None:
         """Let reading go on over the limit, since the client waits for what may lie behind it."""
         self._awaiting += 1
-        self.room.set()
+        self._make_room()
 
     def stop_awaiting(self) -> None:
         """Take one :meth:`start_awaiting` back."""
