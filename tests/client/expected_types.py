@@ -11,13 +11,16 @@ import attrs
 import msgspec
 
 from slipstream import (
+    ANY,
     ChannelReply,
+    Config,
     DecodeError,
     Message,
     NoReply,
     SlipstreamClient,
     Socket,
     Stop,
+    coalesce,
     on_message,
 )
 from slipstream.reasons import NORMAL
@@ -114,6 +117,16 @@ async def replies(socket: Socket, reply: ChannelReply, kind: Any) -> None:
     assert_type(maybe, Chat | None)
 
 
+async def floods(socket: Socket) -> None:
+    """Expect of messages that they are typed wherever they come from."""
+    Config("ws://x", on_overflow="drop_oldest")
+    Config("ws://x", on_overflow=coalesce(lambda message: message.topic))
+    async with socket.messages("t", ANY, {"n": int}, limit=10) as messages:
+        assert_type(messages.dropped, int)
+        async for message in messages:
+            assert_type(message, Message)
+
+
 # -- what must not type-check
 
 
@@ -149,5 +162,9 @@ async def wrong_calls(socket: Socket, reply: ChannelReply) -> None:
     # Where an Item is wanted, mypy takes the overload for types that it cannot follow.
     item = await socket.request("t", "e", response=Chat)  # pyright: ignore[reportAssignmentType]  # a Chat
     item.price.upper()  # type: ignore[attr-defined]  # a float
+    Config("ws://x", on_overflow="drop")  # type: ignore[arg-type]  # no such choice
+    Config("ws://x", on_overflow=len)  # type: ignore[arg-type]  # a key goes into coalesce
+    coalesce("symbol")  # type: ignore[arg-type]  # no function
+    socket.messages("t", limit="10")  # type: ignore[arg-type]  # no number
     await socket.request("t", "e", Item)  # the payload is anything: no mistake that can be seen
     await socket.request("t", "e", {}, 5.0)  # type: ignore[call-overload]  # options are keywords
