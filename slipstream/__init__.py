@@ -18,6 +18,7 @@ from .config import (
     Config as Config,
     ReconnectPolicy as ReconnectPolicy,
     RejoinPolicy as RejoinPolicy,
+    coalesce as coalesce,
 )
 from .errors import *  # noqa: F403 - the whole tree, as its __all__ says
 from .interfaces import (

@@ -14,13 +14,14 @@
     │   ├── LocalProtocolError       you asked for what the state does not allow
     │   │   └── EncodeError          you gave what the wire cannot carry
     │   └── RemoteProtocolError      they broke the protocol
-    │       └── DecodeError          they sent what is no Phoenix message
+    │       └── DecodeError          they sent what is no Phoenix message, or not of the type wanted
     ├── LinkError                    ordinary life of a link: ends a callback, never a client
     │   ├── ConnectError             no connection came about
     │   ├── DisconnectedError        there is no connection (any more)
     │   ├── TopicClosedError         the topic is not joined (any more)
     │   ├── JoinError                a join came to nothing
     │   ├── PushTimeoutError         no reply to a push in time
+    │   ├── ReplyError               the reply is not "ok", where a typed response was asked for
     │   └── AwaitTimeoutError        what was awaited did not come in time
     ├── ServerGoneError              the process is not there, or ended before it answered
     ├── CallTimeoutError             no answer to a call in time
@@ -73,6 +74,7 @@ __all__ = [
     "ProtocolError",
     "PushTimeoutError",
     "RemoteProtocolError",
+    "ReplyError",
     "ServerGoneError",
     "SlipstreamError",
     "StartError",
@@ -150,10 +152,15 @@ class RemoteProtocolError(ProtocolError):
 
 
 class DecodeError(RemoteProtocolError):
-    """A frame is no Phoenix message."""
+    """A frame is no Phoenix message, or a payload not of the type that was wanted.
 
-    def __init__(self, message: str) -> None:
+    *path* names the part of the payload that does not fit, such as ``"response.items[2].price"``;
+    ``None`` for a frame.
+    """
+
+    def __init__(self, message: str, *, path: str | None = None) -> None:
         super().__init__(message, code=1007)
+        self.path = path
 
 
 class LinkError(SlipstreamError):
@@ -227,6 +234,16 @@ class PushTimeoutError(LinkError):
         self.topic = topic
         self.event = event
         self.seconds = seconds
+
+
+class ReplyError(LinkError):
+    """The *reply* to the push of *event* on *topic* is not ``"ok"``, so it has no typed response."""
+
+    def __init__(self, topic: str, event: str, reply: Any) -> None:
+        super().__init__(f"{event!r} on {topic!r} was answered with status {reply.status!r}")
+        self.topic = topic
+        self.event = event
+        self.reply = reply
 
 
 class AwaitTimeoutError(LinkError):

@@ -105,7 +105,7 @@ def test_a_wrong_duration_is_refused_by_name_and_value(name: str, value: Any) ->
     [
         ({"conect_timeout": 1}, "no option 'conect_timeout'; accepted are uri, params"),
         ({"connection_restart": "always"}, "'always'; accepted is one of 'permanent'"),
-        ({"on_overflow": "explode"}, "accepted is one of 'pause'"),
+        ({"on_overflow": "explode"}, "'disconnect' or coalesce(key)"),
         ({"inbound_limit": 0}, "accepted is a whole number from 1"),
         ({"max_restarts": -1}, "accepted is a whole number from 0"),
         ({"max_restarts": 1.5}, "accepted is a whole number from 0"),

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Unpack
 
 from slipstream.config import Config
-from slipstream.errors import ChildSpecError
-from slipstream.interfaces import Payload
+from slipstream.errors import ChildSpecError, DecodeError
+from slipstream.interfaces import Message, Payload
 from slipstream.otp import (
     Caller,
     ChildDefaults,
@@ -48,6 +48,8 @@ _CALLBACKS: Final = {
     "handle_leave": "topic, socket",
     "handle_message": "topic, event, payload, socket",
     "handle_presence": "topic, diff, socket",
+    "handle_messages": "messages, socket",
+    "handle_bad_payload": "topic, event, payload, error, socket",
     "handle_reply": "ref, reply, socket",
     "handle_push_failed": "ref, reason, socket",
     "handle_call": "request, caller, socket",
@@ -79,6 +81,7 @@ class SlipstreamClient(ChildDefaults):
     presence_events: ClassVar[PresenceEvents] = ("presence_state", "presence_diff")
     routes: ClassVar[Routes] = Routes([])
     wants_presence: ClassVar[bool] = False
+    wants_batches: ClassVar[bool] = False
     _slipstream_server: "ClientServer"
 
     def __init_subclass__(cls, **keywords: Unpack[ChildKeywords]) -> None:
@@ -86,6 +89,7 @@ class SlipstreamClient(ChildDefaults):
         cls.routes = collect_routes(cls)
         cls.wants_presence = cls.handle_presence is not SlipstreamClient.handle_presence
         check_presence_events(cls, cls.presence_events)
+        cls.wants_batches = cls.handle_messages is not SlipstreamClient.handle_messages
         check_callbacks(cls, async_callbacks=_CALLBACKS, own_names=cls.routes.methods)
 
     @classmethod
@@ -167,6 +171,34 @@ class SlipstreamClient(ChildDefaults):
         ``await_message``; but a malformed one is counted and handled like any other message. Where
         it is not, all of them are.
         """
+
+    async def handle_messages(
+        self, messages: list[Message], socket: Socket, /
+    ) -> NoReply | Stop | None:
+        """Handle several messages at once; where this is overridden, ``handle_message`` is not called.
+
+        *messages* are all that wait, of whatever topics, oldest first, up to the first thing that
+        has a callback of its own: a message that an ``@on_message`` takes, a reply, a join, a cast.
+        So the order of everything is kept. The messages have been taken: an ``await_message`` in here
+        finds only later ones. Called by hand, the default gives them to ``handle_message`` one by
+        one, up to a ``Stop``.
+        """
+        result: NoReply | Stop | None = None
+        for topic, event, payload in [(each.topic, each.event, each.payload) for each in messages]:
+            result = await self.handle_message(topic, event, payload, socket)
+            if isinstance(result, Stop):
+                break
+        return result
+
+    async def handle_bad_payload(
+        self, topic: str, event: str, payload: Payload, error: DecodeError, socket: Socket, /
+    ) -> NoReply | Stop | None:
+        """Note that *payload* does not fit the type that its ``@on_message`` asks for.
+
+        *error* names the part that does not. By default a warning is logged; in any case it is
+        counted, as ``bad_payloads`` in ``health().counters``.
+        """
+        logger.warning("%s: %r on %r was not handled: %s", self.ref, event, topic, error)
         return None
 
     async def handle_reply(

@@ -4,11 +4,10 @@ import inspect
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import attrs
-import msgspec
 import trio
 
 from slipstream import telemetry
@@ -25,6 +24,7 @@ from slipstream.connection import (
 from slipstream.errors import (
     AwaitTimeoutError,
     BadReturnError,
+    DecodeError,
     LinkError,
     RemoteProtocolError,
     StartError,
@@ -53,6 +53,7 @@ from slipstream.protocol import (
     TopicJoined,
     TopicJoinFailed,
     TopicLeft,
+    convert,
 )
 from slipstream.reasons import (
     Crashed,
@@ -66,7 +67,7 @@ from ._pushes import Pushes
 from ._ref import ClientRef, Raised
 from ._socket import Socket
 from ._topics import Alarm, Topic, Topics, TopicStatus
-from .awaiting import check_seconds
+from .awaiting import Messages, check_seconds
 
 if TYPE_CHECKING:  # a cycle by nature: a client class starts servers, a server drives a client
     from ._client import SlipstreamClient
@@ -89,6 +90,11 @@ _ACCEPTED: Final[dict[str, tuple[type[Any], ...]]] = {
     "init": (NoReply, Stop, Ignore),
     "handle_call": (Reply, NoReply, Stop),
 }
+_EVENTS: Final[dict[str, str]] = {}
+"""The telemetry event of each callback that was ever called."""
+_JOINED: Final = (
+    TopicStatus.JOINED
+)  # looking a member up in its enum takes longer than all the rest
 _CODE_BY_CAUSE: Final = {"asked": 1000, "cancelled": 1001, "failed": 1001}
 
 
@@ -171,7 +177,8 @@ class ClientServer(GenServer, restart="permanent"):
         """Follow an event of the link, or hand any other message to the client."""
         if type(item) is Message:
             self.uplink.inbox.taken(item)
-            return await self._message(item)
+            call = self._message(item)
+            return None if call is None else await call
         if isinstance(item, _INBOUND):
             self.uplink.inbox.taken(item)
         match item:
@@ -346,8 +353,8 @@ class ClientServer(GenServer, restart="permanent"):
         if topic is None:
             return False
         if message.join_ref is None:
-            return topic.status is TopicStatus.JOINED
-        live = topic.status in {TopicStatus.JOINED, TopicStatus.LEAVING}
+            return topic.status is _JOINED
+        live = topic.status is _JOINED or topic.status is TopicStatus.LEAVING
         # A join that was left before it was let in has no messages: nobody was told of it.
         return live and topic.confirmed and message.join_ref == topic.join_ref
 
@@ -390,6 +397,11 @@ class ClientServer(GenServer, restart="permanent"):
     def _slipstream_state(self) -> object:
         return self.client
 
+    def messages(self, topic: Any, event: Any, payload: Any, limit: int) -> Messages:
+        """Give the block of ``socket.messages``; in a client, the mailbox has a limit of its own."""
+        del limit
+        return Messages(self, topic, event, payload)
+
     # Inside
 
     def _prepare(self) -> None:
@@ -401,7 +413,8 @@ class ClientServer(GenServer, restart="permanent"):
     async def _receive(self, matching: Callable[[Any], bool], timeout: float | None) -> Any:
         return await self.receive(matching, timeout)
 
-    async def _message(self, message: Message) -> Any:
+    def _message(self, message: Message) -> Coroutine[Any, Any, Any] | None:
+        """Call the callback that *message* is for, without awaiting it."""
         if not self.is_current(message):
             self.uplink.counters["stale"] += 1
             return None
@@ -411,27 +424,55 @@ class ClientServer(GenServer, restart="permanent"):
             except RemoteProtocolError:
                 pass  # it goes on as the ordinary message that it may be
             else:
-                return await self._presence(message.topic, diff)
+                return self._presence(message.topic, diff)
         client = self.client
-        route = client.routes.find(message.topic, message.event) if client.routes else None
-        if route is None:
-            return await self._call(
-                "handle_message", message.topic, message.event, message.payload, self.socket
+        routes = client.routes
+        found = None if routes.empty else routes.find(message.topic, message.event)
+        if found is None:
+            if client.wants_batches:
+                batch = [message, *self._following()]
+                return self._call("handle_messages", batch, self.socket)
+            callback = client.handle_message(
+                message.topic, message.event, message.payload, self.socket
             )
-        payload = message.payload
+            return self._guard("handle_message", callback)
+        route, captures = found
+        payload, misfit = message.payload, None
         if route.typed:
             try:
-                payload = msgspec.convert(payload, route.payload)
-            except (msgspec.ValidationError, TypeError) as error:
-                logger.warning(
-                    "%s: the payload of %r on %r does not fit %s: %s",
-                    self.ref, message.event, message.topic, route.payload, error,
-                )  # fmt: skip
-                return await self._call(
-                    "handle_message", message.topic, message.event, message.payload, self.socket
-                )
+                payload = convert(payload, route.payload, "payload")
+            except DecodeError as error:
+                misfit = error
+        if misfit is not None:
+            return self._bad_payload(message, misfit)
         names = (message.event, payload) if route.wants_event else (payload,)
-        return await self._call(route.method, message.topic, *names, self.socket)
+        method = getattr(client, route.method)
+        return self._guard(route.method, method(message.topic, *names, self.socket, **captures))
+
+    def _following(self) -> list[Message]:
+        """Take the messages that wait at the head of the mailbox and that no route takes."""
+        routes, inbox = self.client.routes, self.uplink.inbox
+        presence = self.presences.events
+
+        def goes_along(item: Any) -> bool:
+            return (
+                type(item) is Message
+                and item.event not in presence
+                and (routes.empty or routes.find(item.topic, item.event) is None)
+            )
+
+        run: list[Message] = self.mailbox.take_run(goes_along)
+        for message in run:
+            inbox.taken(message)
+        current = [message for message in run if self.is_current(message)]
+        self.uplink.counters["stale"] += len(run) - len(current)
+        return current
+
+    def _bad_payload(self, message: Message, error: DecodeError) -> Coroutine[Any, Any, Any]:
+        topic, event, payload = message.topic, message.event, message.payload
+        self.uplink.counters["bad_payloads"] += 1
+        self._execute("slipstream.client.bad_payload", topic=topic, event=event, error=error)
+        return self._call("handle_bad_payload", topic, event, payload, error, self.socket)
 
     async def _presence(self, topic: str, diff: PresenceDiff | None) -> Any:
         if diff is None:
@@ -451,14 +492,24 @@ class ClientServer(GenServer, restart="permanent"):
                     "handle_topic_close", event.topic, event.reason, self.socket
                 )
 
-    async def _call(self, name: str, *args: Any, raises: bool = False) -> Any:
-        callback = getattr(self.client, name)
-        event = f"slipstream.client.{name}"
+    def _call(self, name: str, *args: Any, raises: bool = False) -> Coroutine[Any, Any, Any]:
+        """Call the callback *name*, to be awaited."""
+        return self._guard(name, getattr(self.client, name)(*args), raises=raises)
+
+    async def _guard(
+        self, name: str, callback: Coroutine[Any, Any, Any], *, raises: bool = False
+    ) -> Any:
+        """Await *callback*, and give what it returned; a ``LinkError`` ends it only, unless *raises*."""
+        try:
+            event = _EVENTS[name]
+        except KeyError:
+            event = _EVENTS[name] = f"slipstream.client.{name}"
         try:
             if telemetry.attached(event):
                 with telemetry.span(event, clock=trio.current_time, client=str(self.ref)):
-                    return self._checked(name, await callback(*args))
-            return self._checked(name, await callback(*args))
+                    return self._checked(name, await callback)
+            result = await callback
+            return result if result is None and not raises else self._checked(name, result)
         except LinkError as error:
             if raises:
                 raise
@@ -506,7 +557,7 @@ class ClientServer(GenServer, restart="permanent"):
             return Stop(Crashed(self.uplink.error_of_end()))
         return result
 
-    def _execute(self, event: str, **metadata: Any) -> None:
+    def _execute(self, event: str, /, **metadata: Any) -> None:
         if telemetry.attached(event):
             telemetry.execute(event, client=str(self.ref), **metadata)
 

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from slipstream.config import Config
 from slipstream.connection import Phase
-from slipstream.errors import ConfigError, ServerGoneError
+from slipstream.errors import ConfigError, ReplyError, ServerGoneError
 from slipstream.interfaces import Message, Payload
 from slipstream.presence import Presence
 from slipstream.protocol import ChannelReply
@@ -23,7 +23,10 @@ if TYPE_CHECKING:  # a cycle by nature: the server makes the socket, the socket 
 
 __all__ = ["Socket"]
 
+T = TypeVar("T")
+
 _UNCHANGED: Final[Any] = object()
+_REPLY: Final[Any] = object()
 
 
 class Socket:
@@ -193,6 +196,7 @@ class Socket:
             when_unjoined=when_unjoined,
         )
 
+    @overload
     async def request(
         self,
         topic: str,
@@ -201,11 +205,45 @@ class Socket:
         *,
         timeout: float | None = None,
         when_unjoined: WhenUnjoined = "fail",
-    ) -> ChannelReply:
+    ) -> ChannelReply: ...
+    @overload
+    async def request(
+        self,
+        topic: str,
+        event: str,
+        payload: Payload = None,
+        *,
+        response: type[T],
+        timeout: float | None = None,
+        when_unjoined: WhenUnjoined = "fail",
+    ) -> T: ...
+    @overload
+    async def request(
+        self,
+        topic: str,
+        event: str,
+        payload: Payload = None,
+        *,
+        response: Any,
+        timeout: float | None = None,
+        when_unjoined: WhenUnjoined = "fail",
+    ) -> Any: ...
+    async def request(
+        self,
+        topic: str,
+        event: str,
+        payload: Payload = None,
+        *,
+        response: Any = _REPLY,
+        timeout: float | None = None,
+        when_unjoined: WhenUnjoined = "fail",
+    ) -> Any:
         """Push *event* to *topic* and wait for the reply. From any task.
 
-        *timeout* is in seconds, by default ``Config.push_timeout``. When cancelled, a reply that
-        comes later is dropped and counted.
+        With *response*, a type as :meth:`~slipstream.protocol.ChannelReply.decode` takes it, the
+        result is the response of an ``"ok"`` reply, of that type. *timeout* is in seconds, by
+        default ``Config.push_timeout``. When cancelled, a reply that comes later is dropped and
+        counted.
 
         Raises:
             PushTimeoutError: if no reply comes in time.
@@ -214,12 +252,19 @@ class Socket:
             NotJoinedError: if the topic was never asked for.
             EncodeError: if the payload cannot be put on the wire.
             InboundOverflowError: if too much lies unread before the reply.
+            ReplyError: with *response*, if the reply has another status than ``"ok"``.
+            DecodeError: with *response*, if it does not fit; it names the path.
         """
         server = self._live()
         awaiting.check_seconds("timeout", timeout)
-        return await awaiting.request(
+        reply = await awaiting.request(
             server, topic, event, {} if payload is None else payload, timeout, when_unjoined
         )
+        if response is _REPLY:
+            return reply
+        if not reply.ok:
+            raise ReplyError(topic, event, reply)
+        return reply.decode(response)
 
     # Awaiting, in the client's own task
 
@@ -294,12 +339,28 @@ class Socket:
         """
         return await awaiting.await_message(self._live(), topic, event, payload, timeout)
 
-    def messages(self, topic: str) -> "awaiting.Messages":
-        """Iterate over the messages of *topic*, in a script: ``async with … as messages``.
+    def messages(
+        self, topic: Any, event: Any = ANY, payload: Any = ANY, *, limit: int = 1024
+    ) -> "awaiting.Messages":
+        """Iterate over the messages that fit: ``async with socket.messages(topic) as messages``.
 
-        The iteration ends with ``DisconnectedError`` or ``TopicClosedError``.
+        The patterns are those of :meth:`await_message`. In a script, messages that fit go to the
+        block from its beginning on, and to nobody else; any task may iterate. At most *limit* of
+        them are kept, then the oldest is dropped, and counted in ``messages.dropped``; what nobody
+        has taken when the block ends can still be awaited. In a client, the block belongs to a
+        callback, and takes from what waits for the callbacks.
+
+        Messages that have come are given first; then the iteration ends with an error.
+
+        Raises:
+            ConfigError: if *limit* is no whole number from 1.
+            NotJoinedError: on entering, if *topic* is a name that was never asked for.
+            DisconnectedError, TopicClosedError: from the iteration, if connection or topic end.
         """
-        return awaiting.Messages(self._live(), topic)
+        given: Any = limit
+        if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+            raise ConfigError(f"limit is {limit!r}; accepted is a whole number from 1")
+        return self._live().messages(topic, event, payload, limit)
 
     def _live(self) -> "ClientServer":
         server = self._server

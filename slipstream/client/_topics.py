@@ -23,7 +23,7 @@ from slipstream.errors import (
     LocalProtocolError,
     NotJoinedError,
 )
-from slipstream.interfaces import Fatal, Message, Retry, Verdict
+from slipstream.interfaces import Fatal, Message, Retry, Serializer, Verdict
 from slipstream.presence import PresenceState
 from slipstream.protocol import (
     JoinTopic,
@@ -37,7 +37,7 @@ from slipstream.protocol import (
 )
 from slipstream.reasons import JoinFailed, TopicCloseReason
 
-__all__ = ["Alarm", "Host", "Topic", "TopicStatus", "Topics"]
+__all__ = ["Alarm", "Host", "Topic", "TopicStatus", "Topics", "serializer_of"]
 
 _CLOSED_LIMIT = 1024
 
@@ -77,9 +77,21 @@ class Host(Protocol):
         """Let the client handle *events* as if the network had brought them."""
         ...
 
+    def runs_here(self) -> bool:
+        """Tell whether this is the task that runs the callbacks."""
+        ...
+
     def topic_ended(self, topic: str, reason: TopicCloseReason | None) -> None:
         """Note that *topic* is not wanted, or not to be had, any more."""
         ...
+
+
+def serializer_of(link: Link) -> Serializer:
+    """Give what the next connection of *link* encodes with."""
+    config = link.config
+    if config is None:
+        return V2Serializer()
+    return config.serializer or V2Serializer(json=config.json)
 
 
 class Topic:
@@ -260,10 +272,8 @@ class Topics:
             raise ConfigError(f"topic is {name!r}; accepted is a name that is not empty")
         if name == "phoenix":
             raise ConfigError("topic is 'phoenix', which is the socket's own and cannot be joined")
-        config = self._host.uplink.config
-        serializer = (config.serializer if config is not None else None) or V2Serializer()
         shown: Any = {} if callable(params) else params
-        serializer.encode(Message(None, None, name, "phx_join", shown))
+        serializer_of(self._host.uplink).encode(Message(None, None, name, "phx_join", shown))
 
     def _request(self, topic: Topic) -> None:
         topic.cancel_timer()

@@ -9,6 +9,7 @@ from ._checks import (
     safe_uri as safe_uri,
 )
 from ._config import Config, Headers, Params
+from ._overflow import Coalesce, OnOverflow, coalesce
 from ._policies import ReconnectPolicy, RejoinPolicy
 from ._proxies import (
     ENVIRONMENT as ENVIRONMENT,
@@ -17,4 +18,13 @@ from ._proxies import (
     proxy_from_environment as proxy_from_environment,
 )
 
-__all__ = ["Config", "Headers", "Params", "ReconnectPolicy", "RejoinPolicy"]
+__all__ = [
+    "Coalesce",
+    "Config",
+    "Headers",
+    "OnOverflow",
+    "Params",
+    "ReconnectPolicy",
+    "RejoinPolicy",
+    "coalesce",
+]

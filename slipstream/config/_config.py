@@ -29,6 +29,7 @@ from ._checks import (
     unix_socket_field,
     uri_field,
 )
+from ._overflow import OnOverflow, overflow_field
 from ._policies import ReconnectPolicy, RejoinPolicy
 from ._proxies import ENVIRONMENT, proxy_field, safe_proxy
 from ._validators import Field, checks_names, has, instance_of, one_of, refuse, seconds, whole
@@ -92,7 +93,9 @@ class Config:
         outbound_bytes: queued for writing before ``push`` waits for room.
         unjoined_limit: pushes kept with ``when_unjoined="queue"``, over all topics.
         unjoined_ttl: how long such a push is kept.
-        unjoined_overflow: what happens to the push that finds that queue full.
+        unjoined_overflow: what happens to the push that finds that queue full: it raises
+            (``"error"``), takes the place of the oldest, or waits for room (``"block"``; a callback,
+            for which no room can come while it waits, raises).
         on_undecodable: what a frame that is no Phoenix message brings about.
         subprotocols: offered beside the ones of *auth_token*.
         serializer: by default the V2 serializer.
@@ -104,7 +107,8 @@ class Config:
         max_fragments: frames of one message; more end the connection with 1009.
         inbound_limit: unread messages before *on_overflow* decides.
         inbound_bytes: their bytes, likewise.
-        on_overflow: stop reading, drop the oldest, or disconnect.
+        on_overflow: stop reading (``"pause"``), ``"drop_oldest"``, ``"disconnect"``, or
+            :func:`coalesce(key) <coalesce>`: merge what has a newer message of the same key.
         max_pause: how long reading may stop before the connection is given up.
         proxy: the URL of an HTTP proxy (``http:``) or a SOCKS proxy (``socks5h:``, ``socks5:``,
             ``socks4a:``, ``socks4:``; needs the extra ``proxy``), ``"environment"`` for the one that
@@ -191,9 +195,7 @@ class Config:
     max_fragments: int = attrs.field(default=1 << 17, validator=whole(least=1), kw_only=True)
     inbound_limit: int = attrs.field(default=4096, validator=whole(least=1), kw_only=True)
     inbound_bytes: int = attrs.field(default=16 << 20, validator=whole(least=1), kw_only=True)
-    on_overflow: Literal["pause", "drop_oldest", "disconnect"] = attrs.field(
-        default="pause", validator=one_of("pause", "drop_oldest", "disconnect"), kw_only=True
-    )
+    on_overflow: OnOverflow = attrs.field(default="pause", validator=overflow_field, kw_only=True)
     max_pause: float = attrs.field(default=20.0, validator=seconds(forever=True), kw_only=True)
     proxy: str | None = attrs.field(
         default=ENVIRONMENT,

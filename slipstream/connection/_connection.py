@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import trio
 
 from slipstream import telemetry
-from slipstream.config import Config
+from slipstream.config import Coalesce, Config
 from slipstream.errors import ConnectError, DisconnectedError, LinkError, ServerGoneError
 from slipstream.interfaces import Message, Transport
 from slipstream.otp import Exit, GenServer, NoReply, wait_event
@@ -240,15 +240,23 @@ class Connection(GenServer, restart="permanent"):
             self._why = ConsumerTooSlow(0.0)
             await transport.close(1001)
             return
+        if isinstance(config.on_overflow, Coalesce):
+            merged = inbox.coalesce(config.on_overflow.key)
+            self._link.counters["coalesced"] += merged
+            self._execute("slipstream.connection.coalesced", count=merged)
+            # Room for a few only would cost as much again for the next few.
+            if not inbox.full and merged >= config.inbound_limit // 16:
+                return
         if inbox.waits_too_long():
             inbox.give_up_waits()
+        self._link.counters["pauses"] += 1
         started = trio.current_time()
         machine.pause(started)
         self._execute("slipstream.connection.pause", messages=inbox.count, size=inbox.bytes)
-        while inbox.full and not inbox.awaiting:
-            if inbox.room.is_set():
-                inbox.room = trio.Event()
-            if not await wait_event(inbox.room, deadline=started + config.max_pause):
+        room_wanted = True  # also where merging has made a little of it
+        while (inbox.full or room_wanted) and not inbox.awaiting:
+            room_wanted = False
+            if not await wait_event(inbox.room(), deadline=started + config.max_pause):
                 self._why = ConsumerTooSlow(trio.current_time() - started)
                 await transport.close(1001)
                 return

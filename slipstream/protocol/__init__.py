@@ -5,6 +5,7 @@ No clock, no logging, no network: time comes in as an argument.
 
 from slipstream.interfaces import Frame, Message
 
+from ._typed import convert
 from .commands import Command, JoinTopic, LeaveTopic, Outgoing, PushMessage
 from .events import (
     DiscardReason,
@@ -53,4 +54,5 @@ __all__ = [
     "TopicState",
     "V1Serializer",
     "V2Serializer",
+    "convert",
 ]

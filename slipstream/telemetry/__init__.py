@@ -11,6 +11,7 @@ event                                            data
 ``slipstream.client.rejoin``                     ``topic reason delay attempt``
 ``slipstream.client.link_error``                 ``client callback error``: it ended a callback
 ``slipstream.client.malformed_presence``         ``client topic event error``
+``slipstream.client.bad_payload``                ``client topic event error``: of an ``on_message``
 ``slipstream.connection.connect.start/stop/…``   ``generation config``; ``duration``, ``error``
 ``slipstream.connection.disconnect``             ``generation reason``
 ``slipstream.connection.reconnect``              ``delay attempt reason``: what was decided
@@ -19,6 +20,7 @@ event                                            data
 ``slipstream.connection.heartbeat_timeout``      ``generation``
 ``slipstream.connection.pause``, ``.resume``     ``generation messages size``; ``seconds``
 ``slipstream.connection.dropped``                ``generation count``: by ``drop_oldest``
+``slipstream.connection.coalesced``              ``generation count``: by ``coalesce(key)``
 ``slipstream.connection.discarded``              ``generation why topic event``
 ``slipstream.connection.undecodable``            ``generation error``
 ``slipstream.supervisor.child.<what>``           ``supervisor id reason``: start, restart, stop
