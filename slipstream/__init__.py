@@ -15,9 +15,13 @@ from .client import (
     open_socket as open_socket,
 )
 from .config import (
+    Between as Between,
     Config as Config,
+    Grow as Grow,
     ReconnectPolicy as ReconnectPolicy,
+    Refresh as Refresh,
     RejoinPolicy as RejoinPolicy,
+    RetryAfter as RetryAfter,
 )
 from .errors import *  # noqa: F403 - the whole tree, as its __all__ says
 from .interfaces import (

@@ -290,9 +290,13 @@ class OpenTransport(Protocol):
 
 @attrs.frozen
 class Retry:
-    """Try again after *delay* seconds, and count the attempt."""
+    """Try again after *delay* seconds, and count the attempt.
+
+    With *refresh* the attempt is made for the sake of fresh credentials; such verdicts are counted.
+    """
 
     delay: float
+    refresh: bool = False
 
 
 @attrs.frozen
@@ -304,9 +308,13 @@ class Hold:
 
 @attrs.frozen
 class Fatal:
-    """Do not try again; *why* is for people."""
+    """Do not try again; *why* is for people.
+
+    Where a configuration has several URIs this is about the one that was tried, unless *everywhere*.
+    """
 
     why: str = ""
+    everywhere: bool = False
 
 
 Verdict: TypeAlias = Retry | Hold | Fatal
@@ -321,12 +329,20 @@ class ReconnectDecider(Protocol):
         ...
 
     def verdict(
-        self, reason: DisconnectReason, attempt: int, /, *, refreshable: bool = False
+        self,
+        reason: DisconnectReason,
+        attempt: int,
+        /,
+        *,
+        refreshable: bool = False,
+        refreshes: int = 0,
+        elapsed: float = 0.0,
     ) -> Verdict:
         """Judge *reason* after *attempt* (0 for the first) failures in a row.
 
         *refreshable* tells whether a credential comes from a provider, so that a refusal may be
-        answered with a fresh one.
+        answered with a fresh one, and *refreshes* how often in a row it was. *elapsed* is in
+        seconds since the connection was lost, or was first tried for.
         """
         ...
 

@@ -306,9 +306,9 @@ STEADY = ReconnectPolicy(uniform=lambda low, high: high)
         (failed(None), 0, False, Retry(1.0)),
         (failed(401), 0, False, Fatal),
         (failed(403), 0, False, Fatal),
-        (failed(403), 0, True, Retry(0.0)),
-        (failed(403), 1, True, Retry(2.0)),
-        (failed(401), 20, True, Retry(300.0)),
+        (failed(403), 0, True, Retry(0.0, refresh=True)),
+        (failed(403), 1, True, Retry(2.0, refresh=True)),
+        (failed(401), 20, True, Retry(300.0, refresh=True)),
         (failed(302), 0, False, Fatal),
         (failed(404), 0, True, Fatal),
         (failed(426), 0, False, Fatal),
@@ -332,7 +332,7 @@ def test_reconnects_are_judged_by_cause(
     reason: Any, attempt: int, refreshable: bool, verdict: Any
 ) -> None:
     """Rows 9-15."""
-    got = STEADY.verdict(reason, attempt, refreshable=refreshable)
+    got = STEADY.verdict(reason, attempt, refreshable=refreshable, refreshes=attempt)
     assert isinstance(got, Fatal) if verdict is Fatal else got == verdict
 
 

@@ -24,7 +24,7 @@ from slipstream.otp import (
     start_of,
 )
 from slipstream.protocol import ChannelReply
-from slipstream.reasons import DisconnectReason, ExitReason, PushFailure, TopicCloseReason
+from slipstream.reasons import Crashed, DisconnectReason, ExitReason, PushFailure, TopicCloseReason
 
 from ._on_message import Routes, collect_routes
 from ._socket import Socket
@@ -41,6 +41,7 @@ _CALLBACKS: Final = {
     "init": "argument, socket",
     "handle_connect": "socket",
     "handle_disconnect": "reason, socket",
+    "handle_gave_up": "reason, socket",
     "handle_join": "topic, response, socket",
     "handle_topic_close": "topic, reason, socket",
     "handle_leave": "topic, socket",
@@ -115,6 +116,17 @@ class SlipstreamClient(ChildDefaults):
         elsewhere, ``socket.reconnect(after=seconds)`` sets the delay, ``Stop`` ends the client.
         """
         return None
+
+    async def handle_gave_up(
+        self, reason: DisconnectReason, socket: Socket, /
+    ) -> NoReply | Stop | None:
+        """Decide what follows where the policy has given up; *reason* was the last straw.
+
+        By default the client exits ``Crashed`` with the error, and its supervisor decides. Return
+        ``None`` to stay down until ``socket.reconnect()`` (``socket.health().gave_up`` says why), or
+        ``Stop(...)`` with a reason of your own; ``socket.connect(other)`` goes elsewhere.
+        """
+        return Stop(Crashed(self._slipstream_server.uplink.error_of_end()))
 
     async def handle_join(
         self, topic: str, response: Any, socket: Socket, /

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
+from slipstream.config import safe_uri
 from slipstream.connection import Phase
 from slipstream.errors import JoinError, TopicClosedError
 from slipstream.interfaces import Message
@@ -25,6 +26,8 @@ class Health:
     Attributes:
         phase: ``"down"``, ``"waiting"``, ``"connecting"`` or ``"open"``.
         connected: whether the connection is open.
+        uri: where to, or where the next attempt goes to; without query and userinfo.
+        gave_up: why the policy gave up, where it did.
         uptime: seconds since it opened; 0.0 while it is not.
         generation: attempts so far.
         attempt: failures in a row, as the policy counts them.
@@ -39,6 +42,8 @@ class Health:
 
     phase: str
     connected: bool
+    uri: str | None
+    gave_up: str | None
     uptime: float
     generation: int
     attempt: int
@@ -59,6 +64,8 @@ def health_of(server: "ClientServer") -> Health:
     return Health(
         phase=link.phase.value,
         connected=is_open,
+        uri=safe_uri(link.uri) if link.uri is not None else None,
+        gave_up=link.fatal,
         uptime=now - link.opened_at if is_open else 0.0,
         generation=link.generation,
         attempt=link.attempt,

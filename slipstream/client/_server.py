@@ -53,6 +53,7 @@ from slipstream.protocol import (
     TopicLeft,
 )
 from slipstream.reasons import (
+    ClosedByClient,
     Crashed,
     ExitReason,
     TopicCloseReason,
@@ -154,20 +155,27 @@ class ClientServer(GenServer, restart="permanent"):
             return await self._call("handle_call", request, caller, self.socket, raises=True)
         except LinkError as error:
             return Reply(Raised(error))
+        finally:
+            self._look_again()
 
     async def handle_cast(self, message: Any, /) -> Any:
         """Hand a cast to the client."""
-        return await self._call("handle_cast", message, self.socket)
+        result = await self._call("handle_cast", message, self.socket)
+        self._look_again()
+        return result
 
     async def handle_continue(self, argument: Any, /) -> Any:
         """Hand a continue to the client."""
-        return await self._call("handle_continue", argument, self.socket)
+        result = await self._call("handle_continue", argument, self.socket)
+        self._look_again()
+        return result
 
     async def handle_info(self, item: Any, /) -> Any:
         """Follow an event of the link, or hand any other message to the client."""
         if type(item) is Message:
             self.uplink.inbox.taken(item)
-            return await self._message(item)
+            result = await self._message(item)
+            return result if self.uplink.fatal is None else await self._or_gave_up(result)
         if isinstance(item, _INBOUND):
             self.uplink.inbox.taken(item)
         match item:
@@ -186,12 +194,12 @@ class ClientServer(GenServer, restart="permanent"):
                 result = await self._call("handle_disconnect", item.reason, self.socket)
                 self.uplink.decide()
             case Nudge() | WaitsOverflowed():
-                return None
+                result = None
             case Down(monitor=monitor, reason=reason) if monitor is self._supervisor_monitor:
                 raise self._gave_up(reason)
             case _:
                 result = await self._call("handle_info", item, self.socket)
-        return self._or_fatal(result)
+        return await self._or_gave_up(result)
 
     async def terminate(self, reason: ExitReason, /) -> None:
         """Let the client clean up; the connection is closed after it, whatever it does."""
@@ -485,10 +493,20 @@ class ClientServer(GenServer, restart="permanent"):
         story = self.connections.gave_up if self.connections is not None else None
         return story or SupervisorGaveUpError("the connection supervisor ended", reason=reason)
 
-    def _or_fatal(self, result: Any) -> Any:
-        if self.uplink.fatal is not None and not isinstance(result, Stop):
-            return Stop(Crashed(self.uplink.error_of_end()))
-        return result
+    async def _or_gave_up(self, result: Any) -> Any:
+        """Give *result*, or what the client wants now that the policy gave up."""
+        link = self.uplink
+        if link.fatal is None or link.gave_up_told or isinstance(result, Stop):
+            return result
+        link.gave_up_told = True
+        reason = link.last_end.reason if link.last_end is not None else ClosedByClient()
+        wanted = await self._call("handle_gave_up", reason, self.socket)
+        return result if wanted is None else wanted
+
+    def _look_again(self) -> None:
+        """Let the policy's giving up be handled, where a wait in this callback brought it about."""
+        if self.uplink.fatal is not None and not self.uplink.gave_up_told:
+            self.post(Nudge())
 
     def _execute(self, event: str, **metadata: Any) -> None:
         if telemetry.attached(event):

@@ -117,6 +117,14 @@ class Socket:
             raise ConfigError("after is inf, which is never: call socket.disconnect instead")
         server.uplink.reconnect(after)
 
+    def reconnect_now(self) -> None:
+        """Make the next attempt at once, as the first of a row: for when the network came back.
+
+        It ends the wait for an attempt, and the rest after giving up. An open connection, an attempt
+        under way and a client that wants no connection are left alone; so it may be called often.
+        """
+        self._live().uplink.reconnect_now()
+
     def disconnect(self) -> None:
         """Want no connection: close it with 1000, or give up the attempt. Topics stay wanted."""
         self._live().uplink.disconnect()

@@ -16,5 +16,19 @@ from ._proxies import (
     parse_proxy as parse_proxy,
     proxy_from_environment as proxy_from_environment,
 )
+from ._rules import CAUSES, Between, Cause, Grow, Refresh, RetryAfter, Rule
 
-__all__ = ["Config", "Headers", "Params", "ReconnectPolicy", "RejoinPolicy"]
+__all__ = [
+    "CAUSES",
+    "Between",
+    "Cause",
+    "Config",
+    "Grow",
+    "Headers",
+    "Params",
+    "ReconnectPolicy",
+    "Refresh",
+    "RejoinPolicy",
+    "RetryAfter",
+    "Rule",
+]

@@ -23,7 +23,7 @@ from ._checks import (
     check_params,
     headers_field,
     params_field,
-    safe_uri,
+    safe_uris,
     subprotocols_field,
     token_field,
     unix_socket_field,
@@ -71,7 +71,9 @@ class Config:
     that are called for every attempt, within *provider_timeout*. Secrets never appear in the repr.
 
     Args:
-        uri: ``ws:`` or ``wss:``, the whole path (Phoenix sockets end in ``/websocket``).
+        uri: ``ws:`` or ``wss:``, the whole path (Phoenix sockets end in ``/websocket``). A list of
+            several: a failed attempt, or a connection that did not last, is followed by one to the
+            next, and a stable connection by one to the first.
         params: query parameters that are added to the URI.
         headers: extra headers of the upgrade request.
         auth_token: sent as a subprotocol, as phoenix.js does (Phoenix 1.8 and newer).
@@ -122,7 +124,9 @@ class Config:
         ConfigError: with the field, the value and what is accepted.
     """
 
-    uri: str = attrs.field(validator=uri_field, repr=lambda uri: repr(safe_uri(uri)))
+    uri: str | Sequence[str] = attrs.field(
+        converter=_names, validator=uri_field, repr=lambda uri: repr(safe_uris(uri))
+    )
     params: Provider[Params] = attrs.field(
         factory=dict[str, str], validator=params_field, repr=False, kw_only=True
     )
@@ -227,8 +231,9 @@ class Config:
             raise ConfigError(
                 "Config.unix_socket and Config.proxy are both given; accepted is one of them"
             )
-        for vsn in parse_qs(urlsplit(self.uri).query, keep_blank_values=True).get("vsn", []):
-            self.check_vsn("uri", vsn)
+        for uri in self.uris:
+            for vsn in parse_qs(urlsplit(uri).query, keep_blank_values=True).get("vsn", []):
+                self.check_vsn("uri", vsn)
         if not callable(self.params):
             check_params(self, self.params)
 
@@ -245,6 +250,11 @@ class Config:
             )
 
     @property
+    def uris(self) -> tuple[str, ...]:
+        """The URI, or all of them, in order of preference."""
+        return (self.uri,) if isinstance(self.uri, str) else tuple(self.uri)
+
+    @property
     def vsn(self) -> str:
         """The protocol version that the serializer speaks."""
         return self.serializer.vsn if self.serializer is not None else "2.0.0"
@@ -255,8 +265,8 @@ class Config:
         return callable(self.params) or callable(self.headers) or callable(self.auth_token)
 
     @classmethod
-    def of(cls, argument: "str | Mapping[str, Any] | Config") -> "Config":
-        """Make a configuration of a URI, of a mapping of options, or of a configuration.
+    def of(cls, argument: "str | Sequence[str] | Mapping[str, Any] | Config") -> "Config":
+        """Make a configuration of a URI or several, a mapping of options, or a configuration.
 
         Raises:
             ConfigError: if *argument* is none of these, or an option is wrong.
@@ -264,7 +274,7 @@ class Config:
         match argument:
             case Config():
                 return argument
-            case str():
+            case str() | list() | tuple():
                 return cls(argument)
             case Mapping():
                 if "uri" not in argument:

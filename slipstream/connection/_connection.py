@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import trio
 
 from slipstream import telemetry
-from slipstream.config import Config
+from slipstream.config import Config, safe_uri
 from slipstream.errors import ConnectError, DisconnectedError, LinkError, ServerGoneError
 from slipstream.interfaces import Message, Transport
 from slipstream.otp import Exit, GenServer, NoReply, wait_event
@@ -181,6 +181,7 @@ class Connection(GenServer, restart="permanent"):
                 clock=trio.current_time,
                 generation=self._link.generation,
                 config=config,
+                uri=safe_uri(self._link.uri or ""),
             ):
                 block = await self._open(config)
                 transport = await block.__aenter__()
@@ -197,7 +198,7 @@ class Connection(GenServer, restart="permanent"):
             raise
 
     async def _open(self, config: Config) -> AbstractAsyncContextManager[Transport]:
-        request = await build_request(config)
+        request = await build_request(config, self._link.uri)
         opener = config.transport or open_websocket_transport
         return opener(request, on_written=self._written)
 

@@ -247,7 +247,8 @@ async def harness(
     options.setdefault("heartbeat_interval", None)
     options.setdefault("reconnect", [1.0])
     options.setdefault("rejoin", [1.0])
-    config = Config(URI, transport=network.open_transport, **options)
+    uri = options.pop("uri", URI)
+    config = Config(uri, transport=network.open_transport, **options)
     spec = client.child_spec((config, calls, scripts or {}), id="client", restart=restart)
     async with open_supervisor([spec, *children], **(supervisor_options or {})) as supervisor:
         yield Harness(supervisor, network, calls)
