@@ -27,6 +27,7 @@ from .errors import *  # noqa: F403 - the whole tree, as its __all__ says
 from .interfaces import (
     Fatal as Fatal,
     Hold as Hold,
+    JoinContext as JoinContext,
     Message as Message,
     PerMessageDeflate as PerMessageDeflate,
     Retry as Retry,

@@ -21,6 +21,7 @@ __all__ = [
     "Fatal",
     "Frame",
     "Hold",
+    "JoinContext",
     "JsonCodec",
     "Message",
     "OpenTransport",
@@ -43,6 +44,22 @@ Payload: TypeAlias = Any
 
 Provider: TypeAlias = T | Callable[[], T] | Callable[[], Awaitable[T]]
 """A value, or a sync or async function without arguments that is called for every attempt."""
+
+
+@attrs.frozen
+class JoinContext:
+    """What a provider of join params may want to know; it gets one if it takes an argument.
+
+    Attributes:
+        topic: the topic that is to be joined.
+        attempt: failures in a row of this topic, as its policy counts them; 0 for the first join.
+        last_seen: what ``last_seen`` gave for the newest message of this topic that was handed to
+            the client, over all its joins; ``None`` where there was none.
+    """
+
+    topic: str
+    attempt: int = 0
+    last_seen: Any = None
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):

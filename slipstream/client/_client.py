@@ -43,6 +43,7 @@ _CALLBACKS: Final = {
     "handle_disconnect": "reason, socket",
     "handle_gave_up": "reason, socket",
     "handle_join": "topic, response, socket",
+    "handle_gap": "topic, last_seen, socket",
     "handle_topic_close": "topic, reason, socket",
     "handle_leave": "topic, socket",
     "handle_message": "topic, event, payload, socket",
@@ -132,6 +133,18 @@ class SlipstreamClient(ChildDefaults):
         self, topic: str, response: Any, socket: Socket, /
     ) -> NoReply | Stop | None:
         """Note that *topic* is joined; *response* is the payload of the server's reply."""
+        return None
+
+    async def handle_gap(
+        self, topic: str, last_seen: Any, socket: Socket, /
+    ) -> NoReply | Stop | None:
+        """Note that *topic* is joined again, and that messages in between may have been missed.
+
+        It runs right after ``handle_join``, for every join but the first, and the first after a
+        leave. *last_seen* is what ``Config.last_seen``, or that of the ``join``, gave for the newest
+        message that was handed to the client; ask for the rest here, unless the server replays by itself
+        what comes after the ``last_seen`` that it found in the join params.
+        """
         return None
 
     async def handle_topic_close(

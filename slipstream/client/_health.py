@@ -35,6 +35,7 @@ class Health:
         last_disconnect: how the last connection or attempt ended.
         last_rtt: seconds between the last heartbeat and its answer.
         topics: each topic with its status.
+        over_limit: topics that wait because the server lets one connection join no more.
         inbound: messages and events that lie unread.
         queued_pushes: pushes that wait for their topic.
         counters: frames discarded, undecodable, dropped, stale.
@@ -51,6 +52,7 @@ class Health:
     last_disconnect: DisconnectReason | None
     last_rtt: float | None
     topics: Mapping[str, str]
+    over_limit: int
     inbound: int
     queued_pushes: int
     counters: Mapping[str, int]
@@ -73,6 +75,7 @@ def health_of(server: "ClientServer") -> Health:
         last_disconnect=link.last_end.reason if link.last_end is not None else None,
         last_rtt=link.connection.last_rtt if link.connection is not None else None,
         topics=server.socket.topics,
+        over_limit=server.topics.over_limit,
         inbound=link.inbox.count,
         queued_pushes=server.pushes.queued,
         counters=dict(link.counters),

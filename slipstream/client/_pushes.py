@@ -21,7 +21,8 @@ from slipstream.otp import wait_event
 from slipstream.protocol import PushFailed, PushMessage, TopicState, V2Serializer
 from slipstream.reasons import ConnectionLost, PushFailure, TopicCloseReason, TopicGone
 
-from ._topics import Alarm, Host, Topics, TopicStatus
+from ._topic import Alarm, TopicStatus
+from ._topics import Host, Topics
 
 __all__ = ["Pushes", "WhenUnjoined"]
 

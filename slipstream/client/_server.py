@@ -63,7 +63,8 @@ from ._health import Health, health_of, without_payload
 from ._pushes import Pushes
 from ._ref import ClientRef, Raised
 from ._socket import Socket
-from ._topics import Alarm, Topic, Topics, TopicStatus
+from ._topic import Alarm, Topic, TopicStatus
+from ._topics import Topics
 from .awaiting import check_seconds
 
 if TYPE_CHECKING:  # a cycle by nature: a client class starts servers, a server drives a client
@@ -114,6 +115,7 @@ class ClientServer(GenServer, restart="permanent"):
     def connect(self, config: Config) -> None:
         """Want a connection with *config*; the connection supervisor starts with the first."""
         self.uplink.connect(config)
+        self.topics.watches = self.topics.watches or config.last_seen is not None
         if self._supervisor_monitor is None:
             self._supervisor_monitor = False
             self.start_soon(self._start_connections, config)
@@ -270,8 +272,14 @@ class ClientServer(GenServer, restart="permanent"):
         if not found:
             return None
         if isinstance(found[0], _INBOUND):
-            self.uplink.inbox.taken(found[0])
+            self.taken(found[0])
         return found[0]
+
+    def taken(self, item: Any) -> None:
+        """Note that *item* was taken out of the mailbox for one who waited for it."""
+        self.uplink.inbox.taken(item)
+        if self.topics.watches and type(item) is Message:
+            self.topics.see(item)
 
     async def next_item(
         self,
@@ -306,7 +314,7 @@ class ClientServer(GenServer, restart="permanent"):
                 )
                 if isinstance(item, WaitsOverflowed):
                     raise item.error
-                inbox.taken(item)
+                self.taken(item)
                 if not isinstance(item, Nudge):
                     return item
         except AwaitTimeoutError:
@@ -409,6 +417,8 @@ class ClientServer(GenServer, restart="permanent"):
         if not self.is_current(message):
             self.uplink.counters["stale"] += 1
             return None
+        if self.topics.watches:
+            self.topics.see(message)
         client = self.client
         route = client.routes.find(message.topic, message.event) if client.routes else None
         if route is None:
@@ -435,13 +445,23 @@ class ClientServer(GenServer, restart="permanent"):
             return None
         match event:
             case TopicJoined(topic=topic, response=response):
-                return await self._call("handle_join", topic, response, self.socket)
+                result = await self._call("handle_join", topic, response, self.socket)
+                return await self._then_gap(topic, result)
             case TopicLeft(topic=topic):
                 return await self._call("handle_leave", topic, self.socket)
             case _:
                 return await self._call(
                     "handle_topic_close", event.topic, event.reason, self.socket
                 )
+
+    async def _then_gap(self, name: str, result: Any) -> Any:
+        """Tell of the gap before this join, if there was one, unless the client ends."""
+        topic = self.topics.get(name)
+        over = isinstance(result, Stop) or self._process.stopping
+        if over or topic is None or topic.status is not TopicStatus.JOINED or not topic.gap:
+            return result
+        after = await self._call("handle_gap", name, topic.last_seen, self.socket)
+        return result if after is None else after
 
     async def _call(self, name: str, *args: Any, raises: bool = False) -> Any:
         callback = getattr(self.client, name)

@@ -9,7 +9,7 @@ from ._checks import (
     safe_uri as safe_uri,
 )
 from ._config import Config, Headers, Params
-from ._policies import ReconnectPolicy, RejoinPolicy
+from ._policies import ReconnectPolicy, RejoinPolicy, is_over_limit as is_over_limit
 from ._proxies import (
     ENVIRONMENT as ENVIRONMENT,
     Proxy as Proxy,

@@ -2,7 +2,7 @@
 
 import os
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,6 +11,7 @@ import attrs
 from slipstream.errors import ConfigError
 from slipstream.interfaces import (
     JsonCodec,
+    Message,
     OpenTransport,
     PerMessageDeflate,
     Provider,
@@ -31,7 +32,17 @@ from ._checks import (
 )
 from ._policies import ReconnectPolicy, RejoinPolicy
 from ._proxies import ENVIRONMENT, proxy_field, safe_proxy
-from ._validators import Field, checks_names, has, instance_of, one_of, refuse, seconds, whole
+from ._validators import (
+    Field,
+    checks_names,
+    has,
+    instance_of,
+    one_of,
+    optional_function,
+    refuse,
+    seconds,
+    whole,
+)
 
 __all__ = ["Config", "Headers", "Params"]
 
@@ -116,6 +127,9 @@ class Config:
             Host header, the resource and, for ``wss:``, the name in the certificate.
         tcp_keepalive: whether the kernel probes an idle connection.
         tcp_user_timeout: unacknowledged bytes end the connection after this; where supported.
+        last_seen: gives what a message of a topic is known by on the server, such as a number or a
+            cursor, or ``None`` for one that has nothing of the kind. Providers of join params are
+            offered the newest (:class:`~slipstream.JoinContext`), so that a server can go on there.
         log_payloads: whether payloads may stand in log lines and reports.
         transport: by default a WebSocket over TCP or TLS; one of your own sees to *proxy* and
             *unix_socket*, too.
@@ -214,6 +228,9 @@ class Config:
         default=None,
         validator=seconds(none=True, most=2_000_000),
         kw_only=True,
+    )
+    last_seen: Callable[[Message], Any] | None = attrs.field(
+        default=None, validator=optional_function("(message) -> value"), repr=False, kw_only=True
     )
     log_payloads: bool = attrs.field(default=False, validator=instance_of(bool), kw_only=True)
     transport: OpenTransport | None = attrs.field(

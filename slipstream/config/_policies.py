@@ -37,7 +37,7 @@ from ._rules import (
 )
 from ._validators import Field, checks_names, function, instance_of, refuse, seconds, whole
 
-__all__ = ["ReconnectPolicy", "RejoinPolicy"]
+__all__ = ["ReconnectPolicy", "RejoinPolicy", "is_over_limit"]
 
 
 def _delays(instance: Any, field: Field, value: Any) -> None:
@@ -177,6 +177,18 @@ class ReconnectPolicy(_BackOff):
 checks_names(ReconnectPolicy)
 
 
+def is_over_limit(reason: TopicCloseReason) -> bool:
+    """Tell whether *reason* is that the server lets one connection join no more topics.
+
+    Phoenix, since 1.8.9: 100, unless ``max_channels_per_transport`` says otherwise.
+    """
+    match reason:
+        case JoinRefused(response={"reason": "too many channels joined"}):
+            return True
+        case _:
+            return False
+
+
 def _is_final(response: Any) -> bool:
     """Tell whether a refused join would be refused again: no such topic, or not allowed."""
     reason = cast("dict[str, Any]", response).get("reason") if isinstance(response, dict) else None
@@ -191,7 +203,8 @@ class RejoinPolicy(_BackOff):
     0 only after *stable_after* seconds joined. *is_final* tells from the response of a refused
     join that it is of no use to ask again (by default for the reasons ``unmatched topic`` and
     ``unauthorized``). *after_close* rejoins also after the server closed the channel in an
-    orderly way. *max_joins_per_second* spreads joins out.
+    orderly way. *max_joins_per_second* spreads joins out. Where the server lets one connection join
+    no more topics, those over its limit are asked for again after *maximum*, which is not counted.
     """
 
     is_final: Callable[[Any], bool] = attrs.field(
@@ -205,7 +218,7 @@ class RejoinPolicy(_BackOff):
         if self.max_attempts is not None and attempt >= self.max_attempts:
             return Fatal(f"{self.max_attempts} joins of {topic!r} failed")
         match reason:
-            case JoinRefused(response={"reason": "too many channels joined"}):
+            case JoinRefused() if is_over_limit(reason):
                 return Hold(self.maximum)
             case JoinRefused(response=response) if self.is_final(response):
                 return Fatal(f"the server refused {topic!r} for good")

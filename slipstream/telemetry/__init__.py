@@ -9,6 +9,8 @@ event                                            data
 ``slipstream.client.join.start/stop/…``          ``topic params``; ``duration response reason``
 ``slipstream.client.<callback>.start/stop/…``    ``client``; at the end ``duration``, ``error``
 ``slipstream.client.rejoin``                     ``topic reason delay attempt``
+``slipstream.client.gap``                        ``topic seconds``: it is joined again, after so long
+``slipstream.client.too_many_topics``            ``topic joined``: the server has no room for it
 ``slipstream.client.link_error``                 ``client callback error``: it ended a callback
 ``slipstream.connection.connect.start/stop/…``   ``generation config uri``; ``duration``, ``error``
 ``slipstream.connection.disconnect``             ``generation reason``
