@@ -18,7 +18,7 @@ from slipstream.errors import (
 )
 from slipstream.interfaces import Message, Payload
 from slipstream.otp import wait_event
-from slipstream.protocol import PushFailed, PushMessage, TopicState, V2Serializer
+from slipstream.protocol import PushFailed, PushMessage, TopicState
 from slipstream.reasons import ConnectionLost, PushFailure, TopicCloseReason, TopicGone
 
 from ._topic import Alarm, TopicStatus
@@ -113,8 +113,7 @@ class Pushes:
         waiter: Waiter | None,
     ) -> str:
         link = self._host.uplink
-        serializer = (link.config.serializer if link.config else None) or V2Serializer()
-        serializer.encode(Message(None, None, topic, event, payload))
+        link.serializer.encode(Message(None, None, topic, event, payload))
         if when_unjoined == "raise":
             raise self._error(topic)
         if when_unjoined == "queue" and link.config is not None:

@@ -33,7 +33,6 @@ from slipstream.protocol import (
     TopicJoinFailed,
     TopicLeft,
     TopicState,
-    V2Serializer,
 )
 from slipstream.reasons import JoinFailed, TopicCloseReason
 
@@ -234,12 +233,10 @@ class Topics:
             raise ConfigError(f"topic is {name!r}; accepted is a name that is not empty")
         if name == "phoenix":
             raise ConfigError("topic is 'phoenix', which is the socket's own and cannot be joined")
-        config = self._host.uplink.config
-        serializer = (config.serializer if config is not None else None) or V2Serializer()
         if callable(params):
             check_provider(params)
         shown: Any = {} if callable(params) else params
-        serializer.encode(Message(None, None, name, "phx_join", shown))
+        self._host.uplink.serializer.encode(Message(None, None, name, "phx_join", shown))
 
     def _request(self, topic: Topic) -> None:
         topic.cancel_timer()

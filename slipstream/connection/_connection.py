@@ -28,7 +28,6 @@ from slipstream.protocol import (
     Outgoing,
     SocketMachine,
     TopicState,
-    V2Serializer,
 )
 from slipstream.reasons import (
     KILLED,
@@ -46,7 +45,7 @@ from slipstream.reasons import (
 )
 from slipstream.transport import open_websocket_transport
 
-from ._link import Link
+from ._link import Link, serializer_of
 from ._request import build_request
 
 __all__ = ["Connection"]
@@ -204,9 +203,8 @@ class Connection(GenServer, restart="permanent"):
 
     async def _read(self, config: Config, transport: Transport) -> NoReturn:
         link, inbox = self._link, self._link.inbox
-        serializer = config.serializer or V2Serializer(json=config.json)
         machine = self._machine = SocketMachine(
-            serializer,
+            serializer_of(config),
             refs=link.refs,
             heartbeat_interval=config.heartbeat_interval or None,
             heartbeat_timeout=config.heartbeat_timeout,

@@ -16,9 +16,9 @@ import trio
 from slipstream import telemetry
 from slipstream.config import Config, safe_uri
 from slipstream.errors import ConnectError, DisconnectedError, LinkError
-from slipstream.interfaces import Fatal, Hold, Retry, Verdict
+from slipstream.interfaces import Fatal, Hold, Retry, Serializer, Verdict
 from slipstream.otp import wait_event
-from slipstream.protocol import Command, Event, Outgoing, RefCounter, TopicState
+from slipstream.protocol import Command, Event, Outgoing, RefCounter, TopicState, V2Serializer
 from slipstream.reasons import (
     ClosedByClient,
     ClosedByServer,
@@ -30,7 +30,15 @@ from slipstream.reasons import (
 from ._inbox import Inbox
 from ._rotation import Rotation
 
-__all__ = ["ConnectionEnded", "ConnectionOpened", "Link", "LinkEvent", "Phase", "Wire"]
+__all__ = [
+    "ConnectionEnded",
+    "ConnectionOpened",
+    "Link",
+    "LinkEvent",
+    "Phase",
+    "Wire",
+    "serializer_of",
+]
 
 
 class Phase(enum.Enum):
@@ -238,6 +246,11 @@ class Link:
         return self._rotation.uri if self._rotation is not None else None
 
     @property
+    def serializer(self) -> Serializer:
+        """What a connection with the present configuration speaks."""
+        return serializer_of(self.config) if self.config is not None else V2Serializer()
+
+    @property
     def wanted(self) -> bool:
         """Whether the client wants a connection."""
         return self._wanted
@@ -366,3 +379,8 @@ class Link:
     def _tell(self) -> None:
         changed, self.changed = self.changed, trio.Event()
         changed.set()
+
+
+def serializer_of(config: Config) -> Serializer:
+    """Give what a connection with *config* speaks."""
+    return config.serializer or V2Serializer(json=config.json)
