@@ -97,7 +97,7 @@ class SlipstreamClient(ChildDefaults):
     # Callbacks
 
     async def init(self, argument: Any, socket: Socket, /) -> NoReply | Stop | Ignore | None:
-        """Prepare; by default, connect to *argument*: a ``Config``, a mapping or a URI.
+        """Prepare; by default, connect to *argument*: a ``Config``, a mapping, a URI or several.
 
         The supervisor waits for it. Its ``LinkError`` is a start failure.
         """

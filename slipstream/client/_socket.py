@@ -1,7 +1,7 @@
 """The socket: a client's handle on its link, one an incarnation, always current."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from slipstream.config import Config
@@ -98,8 +98,8 @@ class Socket:
 
     # Plain actions
 
-    def connect(self, config: Config | str | Mapping[str, Any]) -> None:
-        """Want a connection with *config*: a URI, a mapping of options, or a ``Config``.
+    def connect(self, config: Config | str | Sequence[str] | Mapping[str, Any]) -> None:
+        """Want a connection with *config*: a URI or several, a mapping of options, or a ``Config``.
 
         With the configuration that is in use already this changes nothing; with another one the
         old connection is closed first.

@@ -178,7 +178,7 @@ class Link:
     def disconnect(self) -> None:
         """Want no connection: close the one there is, or give up the attempt."""
         self._wanted = False
-        self._trouble_since = None
+        self._trouble_since = None  # time spent down on purpose is none
         self._decided()
         self._hang_up()
         if self.phase is Phase.WAITING:
@@ -303,7 +303,9 @@ class Link:
         stable = was_open and now - self.opened_at >= stable_after
         if stable:
             self.attempt = self._refreshes = 0
-        if stable or self._trouble_since is None:
+        if isinstance(reason, ClosedByClient):
+            self._trouble_since = None
+        elif stable or self._trouble_since is None:
             self._trouble_since = now if was_open else self._began_at
         ended = ConnectionEnded(self.generation, reason, was_open)
         if not was_open:
@@ -369,6 +371,7 @@ class Link:
 
     def _stay_down(self) -> None:
         self._wanted = False
+        self._trouble_since = None
         self.phase = Phase.DOWN
         self._tell()
 

@@ -19,8 +19,11 @@ from slipstream import (
     Shutdown,
     Socket,
     Stop,
+    open_socket,
 )
 from slipstream.telemetry import capture_events
+from slipstream.testing import Channel, PhoenixServer
+from slipstream.transport import MemoryNetwork
 from tests.client.support import Harness, Recorder, harness, settle, virtual
 
 
@@ -117,6 +120,28 @@ def test_a_client_whose_policy_gave_up_exits_with_the_error(
                 assert len(h.network.requests) == attempts
                 assert h.names()[-2:] == ["handle_disconnect", "terminate"]
         assert [data["why"] for _, data in events] == [why]
+
+    virtual(scenario)
+
+
+@pytest.mark.parametrize("why", ["disconnect", "clean close"])
+def test_time_spent_down_on_purpose_counts_towards_no_ceiling(why: str) -> None:
+    """d14: max_elapsed is about an outage, and begins with it."""
+
+    async def scenario() -> None:
+        policy = ReconnectPolicy(delays=[4.0], max_elapsed=10.0)
+        async with harness(reconnect=policy, connection_restart="transient") as h:
+            end = await h.accept()
+            if why == "disconnect":
+                h.socket.disconnect()
+            else:
+                end.peer.close(1000)
+            await trio.sleep(3600.0)
+            assert h.ref.health().phase == "down"
+            h.network.refuse(GONE, times=2)
+            h.socket.reconnect()
+            await h.accept()
+            assert trio.current_time() == 3608.0
 
     virtual(scenario)
 
@@ -367,6 +392,42 @@ def test_another_list_of_servers_begins_with_its_first() -> None:
             assert (await end.peer.wait_closed()).code == 1000
 
     virtual(scenario)
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_a_script_tries_each_server_once(reachable: bool) -> None:
+    async def scenario() -> None:
+        network = MemoryNetwork()
+        network.refuse(GONE, times=1 if reachable else 9)
+        options = {"uri": [A, B], "transport": network.open_transport, "heartbeat_interval": None}
+        if reachable:
+            async with open_socket(options) as socket:
+                assert socket.health().uri == B
+        else:
+            with pytest.raises(ConnectError):
+                async with open_socket(options):
+                    raise AssertionError("there is no connection")
+        assert [request.uri.partition("?")[0] for request in network.requests] == [A, B]
+
+    virtual(scenario)
+
+
+async def test_a_client_moves_to_another_server_and_back() -> None:
+    """complaint-15, over TCP: what was joined at one server is joined at the other."""
+    reconnect = ReconnectPolicy(delays=[0.01], stable_after=0.0)
+    with trio.fail_after(20):
+        async with PhoenixServer({"t": Channel}) as first, PhoenixServer({"t": Channel}) as second:
+            config = Config([first.url, second.url], reconnect=reconnect)
+            async with open_socket(config, reconnect=True) as socket:
+                socket.join("t")
+                await first.wait_joined("t")
+                first.refuse_connects(503)
+                first.drop()
+                await second.wait_joined("t")
+                assert first.sockets == []
+                first.accept_connects()
+                second.drop()
+                await first.wait_joined("t")
 
 
 # Providers

@@ -1,14 +1,24 @@
 """Going on where one was: what a rejoin is told, and what the client is told of a gap."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import trio
 
-from slipstream import Config, ConfigError, JoinContext, Message, Socket, Stop, open_socket
+from slipstream import (
+    Config,
+    ConfigError,
+    JoinContext,
+    Message,
+    Socket,
+    Stop,
+    open_socket,
+    open_supervisor,
+)
 from slipstream.client import SlipstreamClient
 from slipstream.reasons import NORMAL
 from slipstream.telemetry import capture_events
+from slipstream.testing import Channel, PhoenixServer
 from slipstream.transport import MemoryNetwork
 from tests.client.support import URI, Recorder, ServerEnd, harness, settle, virtual
 
@@ -265,3 +275,52 @@ def test_nothing_is_done_for_those_who_do_not_ask() -> None:
 
     virtual(scenario)
     assert SlipstreamClient.handle_gap is Recorder.handle_gap
+
+
+class Log(Channel):
+    """A channel that sends what came after what the client has seen, whenever it is told to look."""
+
+    entries: ClassVar[list[int]] = []
+
+    async def join(self, topic: str, payload: Any, socket: Any, /) -> None:
+        self.since = payload["since"] or 0
+
+    async def handle_info(self, message: Any, /) -> None:
+        for number in self.entries[self.since :]:
+            self.push("entry", {"n": number})
+        self.since = len(self.entries)
+
+
+async def test_a_server_that_can_replay_leaves_no_gap() -> None:
+    """complaint-25, over TCP: each entry once and in order, over connections that are cut."""
+    heard: list[int] = []
+    enough = trio.Event()
+
+    class Reader(SlipstreamClient):
+        async def handle_connect(self, socket: Socket, /) -> None:
+            socket.join("log", since, last_seen=number_of)
+
+        async def handle_message(
+            self, topic: str, event: str, payload: Any, socket: Socket, /
+        ) -> None:
+            heard.append(payload["n"])
+            if payload["n"] == 60:
+                enough.set()
+
+    Log.entries.clear()
+    with trio.fail_after(20):
+        async with PhoenixServer({"log": Log}) as server:
+            config = Config(server.url, reconnect=[0.01])
+            async with open_supervisor([(Reader, config)]):
+                for number in range(1, 61):
+                    if number % 20 == 5:
+                        await server.wait_joined("log")
+                    Log.entries.append(number)
+                    for channel in server.channels("log"):
+                        channel.send("look")
+                    if number % 20 == 15:
+                        server.drop()  # the log grows while the client is away
+                        await server.wait_connections(0)
+                    await trio.sleep(0.001)
+                await enough.wait()
+    assert heard == list(range(1, 61))
