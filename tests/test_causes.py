@@ -1,5 +1,6 @@
 """The table of a reconnect policy: which entry holds, what each rule says, what is refused."""
 
+import re
 from typing import Any
 
 import pytest
@@ -134,3 +135,16 @@ def test_a_wrong_rule_is_refused() -> None:
         Between(3.0, 2.0)
     with pytest.raises(ConfigError, match=r"Refresh.maximum is -1"):
         Refresh(-1)
+
+
+def test_the_table_is_written_down_where_it_can_be_read() -> None:
+    """d13, d14: the documented table is the one that holds."""
+    text = (ReconnectPolicy.__doc__ or "").partition("cause   ")[2].partition("For example")[0]
+    written: dict[Any, Any] = {}
+    for line in text.splitlines():
+        if not line.strip() or line.strip().startswith(("=", "rule")):
+            continue
+        causes, _, rule = line.strip().replace("``", "").rpartition("  ")
+        for cause in re.findall(r"range\(.*?\)|\w+", causes):
+            written[eval(cause)] = eval(rule)  # noqa: S307 - our own docstring
+    assert written == dict(CAUSES)

@@ -150,7 +150,7 @@ class Socket:
 
         *params* is a JSON value (by default ``{}``), or a sync or async function that gives one
         and is called for every join; one that takes an argument gets a
-        :class:`~slipstream.JoinContext`. *timeout* is in seconds, by default
+        :class:`~slipstream.interfaces.JoinContext`. *timeout* is in seconds, by default
         ``Config.join_timeout``. *last_seen* is used in place of ``Config.last_seen``. A topic that is
         joined, or asked for, is left as it is.
 

@@ -129,7 +129,7 @@ class Config:
         tcp_user_timeout: unacknowledged bytes end the connection after this; where supported.
         last_seen: gives what a message of a topic is known by on the server, such as a number or a
             cursor, or ``None`` for one that has nothing of the kind. Providers of join params are
-            offered the newest (:class:`~slipstream.JoinContext`), so that a server can go on there.
+            offered the newest (:class:`~slipstream.interfaces.JoinContext`), so that a server can go on there.
         log_payloads: whether payloads may stand in log lines and reports.
         transport: by default a WebSocket over TCP or TLS; one of your own sees to *proxy* and
             *unix_socket*, too.

@@ -97,11 +97,25 @@ class ReconnectPolicy(_BackOff):
     than *max_elapsed* after the connection was lost (or first tried for). What then follows is up to
     ``handle_gave_up``.
 
-    *causes* replaces or adds entries of the table :data:`~slipstream.config.CAUSES`. A key is a
-    close code, an HTTP status, a range of either, or a class of reasons; the most specific one that
-    fits holds. A value is a verdict (:class:`~slipstream.Retry`, :class:`~slipstream.Hold`,
-    :class:`~slipstream.Fatal`), or a rule: :class:`Grow`, :class:`Between`, :class:`RetryAfter`,
-    :class:`Refresh`. For example, ``{4001: Refresh(), 404: Grow(), HeartbeatTimeout: Retry(0.0)}``.
+    *causes* replaces or adds entries of a table, ``slipstream.config.CAUSES``. A key is a close code,
+    an HTTP status, a range of either, or a class of reasons; the most specific one that fits holds.
+    A value is a verdict (:class:`~slipstream.interfaces.Retry`, :class:`~slipstream.interfaces.Hold`,
+    :class:`~slipstream.interfaces.Fatal`), or a rule: :class:`Grow`, :class:`Between`,
+    :class:`RetryAfter`, :class:`Refresh`. The table says:
+
+    =================================== ========================
+    cause                               rule
+    =================================== ========================
+    1003, 1007, 1008, 1009, 1010        ``Fatal()``
+    1012                                ``Between(1.0, 5.0)``
+    1013                                ``Between(30.0, 60.0)``
+    401, 403                            ``Refresh()``
+    429, 503                            ``RetryAfter()``
+    ``range(300, 500)``                 ``Fatal()``
+    ``DisconnectReason``                ``Grow()``
+    =================================== ========================
+
+    For example, ``causes={4001: Refresh(), 404: Grow(), HeartbeatTimeout: Retry(0.0)}``.
 
     Subclass it and override :meth:`verdict` for what no table can say.
     """
