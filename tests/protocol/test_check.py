@@ -3,13 +3,12 @@
 import json
 from typing import Any
 
-import msgspec
 import pytest
 
 from slipstream.errors import DecodeError, EncodeError
 from slipstream.interfaces import Frame, Message, Serializer
 from slipstream.protocol import Role, V1Serializer, V2Serializer, check_serializer
-from slipstream.protocol._fields import check_fields
+from tests.protocol.packed import Packed
 
 
 class Stdlib:
@@ -31,27 +30,6 @@ def test_the_librarys_own_serializers_have_the_property(
     """SL-Z1, SL-Z2, SL-Z3, JS-K1; d45, d50."""
     check_serializer(kind(role=role, json=codec), peer=kind(role=other, json=codec))
     check_serializer(kind(role=role, json=codec))
-
-
-class Packed:
-    """A serializer of one's own: MessagePack, every message a binary one."""
-
-    vsn = "9.0.0"
-
-    def encode(self, message: Message, /) -> Frame:
-        try:
-            check_fields(message)
-            return Frame(msgspec.msgpack.encode(message), binary=True)
-        except EncodeError:
-            raise
-        except Exception as error:
-            raise EncodeError(f"payload cannot be packed: {error!r}", field="payload") from error
-
-    def decode(self, data: str | bytes, /) -> Message:
-        try:
-            return msgspec.msgpack.decode(data, type=Message)  # type: ignore[arg-type]  # a str is refused
-        except Exception as error:
-            raise DecodeError(f"no packed message: {error!r}") from error
 
 
 def test_a_serializer_of_ones_own_has_it_too() -> None:
