@@ -10,7 +10,9 @@ FAILED = ConnectFailed(ConnectError("no", step="tcp"))
 REFUSED = ConnectFailed(ConnectError("no", step="upgrade", status=403), 403)
 WITHOUT = ConnectFailed(ConnectError("no", step="provider", provider="params"))
 
-happenings = st.sampled_from(["failed", "refused", "provider", "flapped", "stable", "hopeless"])
+happenings = st.sampled_from(
+    ["failed", "refused", "provider", "flapped", "stable", "hopeless", "forbidden"]
+)
 
 
 @given(st.integers(1, 4), st.lists(happenings, max_size=30))
@@ -37,7 +39,7 @@ def test_the_turn_goes_round_and_comes_back(count: int, story: list[str]) -> Non
                 circle = (uris + uris)[uris.index(before) + 1 :]
                 assert rotation.uri == next(uri for uri in circle if uri not in given_up)
             case _:
-                rotation.ended(FAILED, stable=False)
+                rotation.ended(REFUSED if what == "forbidden" else FAILED, stable=False)
                 left = rotation.give_up_last()
                 given_up.add(before)
                 assert left is (len(given_up) < count)
