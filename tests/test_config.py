@@ -86,6 +86,15 @@ def test_a_right_uri_is_kept() -> None:
     assert Config("ws://h/x?vsn=1.0.0", serializer=V1Serializer()).vsn == "1.0.0"
 
 
+class _OldDecider:
+    """A policy whose verdict lacks what it is asked with."""
+
+    stable_after = 1.0
+
+    def verdict(self, reason: Any, attempt: int) -> Any:
+        return Retry(float(attempt))
+
+
 DURATIONS = [
     "heartbeat_timeout",
     "connect_timeout",
@@ -156,6 +165,7 @@ def test_a_wrong_duration_is_refused_by_name_and_value(name: str, value: Any) ->
         ({"subprotocols": [""]}, "subprotocols"),
         ({"serializer": object()}, "an object with vsn, encode, decode"),
         ({"reconnect": object()}, "an object with verdict"),
+        ({"reconnect": _OldDecider()}, "whose verdict takes (reason, attempt, *, refreshable, ref"),
         ({"reconnect": []}, "one or more numbers"),
         ({"rejoin": [1, "2"]}, "one or more numbers"),
     ],

@@ -1,5 +1,6 @@
 """How a client connects: one frozen, validated value."""
 
+import inspect
 import os
 import ssl
 from collections.abc import Callable, Mapping, Sequence
@@ -59,6 +60,21 @@ def _reconnect_policy(value: Any) -> Any:
 
 def _rejoin_policy(value: Any) -> Any:
     return RejoinPolicy(delays=value) if isinstance(value, list | tuple) else value  # pyright: ignore[reportUnknownArgumentType]  # checked by the policy
+
+
+def _check_verdict(instance: Any, field: Field, value: Any) -> None:
+    # It is asked for the first time when a connection is lost: too late to learn of a missing name.
+    try:
+        signature = inspect.signature(value.verdict)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(None, 0, refreshable=False, refreshes=0, elapsed=0.0)
+    except TypeError:
+        accepted = (
+            "an object whose verdict takes (reason, attempt, *, refreshable, refreshes, elapsed)"
+        )
+        refuse(instance, field, value, accepted)
 
 
 def _compression(value: Any) -> Any:
@@ -164,7 +180,7 @@ class Config:
     reconnect: ReconnectDecider = attrs.field(
         factory=ReconnectPolicy,
         converter=_reconnect_policy,
-        validator=has("verdict", "stable_after"),
+        validator=[has("verdict", "stable_after"), _check_verdict],
         kw_only=True,
     )
     rejoin: RejoinDecider = attrs.field(

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import trio
 
-from slipstream import ConfigError, JoinTimedOut, RejoinPolicy
+from slipstream import ConfigError, JoinError, JoinTimedOut, RejoinPolicy, open_socket
 from slipstream.telemetry import capture_events
+from slipstream.testing import Channel, PhoenixServer
 from tests.client.support import ServerEnd, harness, settle, virtual
 
 FULL = {"reason": "too many channels joined"}
@@ -186,3 +187,20 @@ def test_which_refusals_are_final_is_for_the_policy_to_say() -> None:
             assert h.socket.join_status("t") == "closed"
 
     virtual(scenario)
+
+
+async def test_a_real_servers_limit_is_recognised() -> None:
+    """complaint-26, over TCP: one leaves, and another has its place."""
+    with trio.fail_after(20):
+        async with PhoenixServer({"rooms:*": Channel}, max_channels=2) as server:
+            async with open_socket(server.url, reconnect=True) as socket:
+                for number in range(3):
+                    socket.join(f"rooms:{number}")
+                await socket.await_join("rooms:1")
+                with pytest.raises(JoinError):
+                    await socket.await_join("rooms:2")
+                assert socket.health().over_limit == 1
+                socket.leave("rooms:0")
+                await server.wait_joined("rooms:2")
+                await socket.await_join("rooms:2")
+                assert socket.health().over_limit == 0

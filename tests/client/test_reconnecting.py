@@ -15,12 +15,15 @@ from slipstream import (
     ReconnectPolicy,
     Refresh,
     Reply,
+    Retry,
     ServerGoneError,
     Shutdown,
     Socket,
     Stop,
+    Verdict,
     open_socket,
 )
+from slipstream.reasons import DisconnectReason
 from slipstream.telemetry import capture_events
 from slipstream.testing import Channel, PhoenixServer
 from slipstream.transport import MemoryNetwork
@@ -91,6 +94,44 @@ def test_a_hold_is_not_counted() -> None:
                 end.peer.close(4008)
             await settle()
             assert h.ref.health().attempt == 0
+
+    virtual(scenario)
+
+
+class Asked:
+    """A policy of one's own: no subclass, and it notes what it is asked with."""
+
+    stable_after = 30.0
+
+    def __init__(self) -> None:
+        self.with_: list[Any] = []
+
+    def verdict(
+        self, reason: DisconnectReason, attempt: int, /, *,
+        refreshable: bool = False, refreshes: int = 0, elapsed: float = 0.0,
+    ) -> Verdict:  # fmt: skip
+        self.with_.append((attempt, refreshable, refreshes, elapsed))
+        return Retry(10.0, refresh=attempt == 1) if attempt < 3 else Hold(5.0)
+
+
+def test_a_policy_of_ones_own_is_told_of_the_whole_outage() -> None:
+    """d9, d10, d14: attempts and refreshes in a row, and seconds since the loss."""
+
+    async def scenario() -> None:
+        asked = Asked()
+        async with harness(params=dict, reconnect=asked) as h:
+            end = await h.accept()
+            await trio.sleep(31.0)
+            h.network.refuse(GONE, times=4)
+            end.peer.drop()
+            await h.accept()
+            assert asked.with_ == [
+                (0, True, 0, 0.0),
+                (1, True, 0, 10.0),
+                (2, True, 1, 20.0),
+                (3, True, 0, 30.0),
+                (3, True, 0, 35.0),
+            ]
 
     virtual(scenario)
 
