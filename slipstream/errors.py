@@ -180,6 +180,8 @@ class ConnectError(LinkError):
         status: the HTTP status of the server's refusal (not of a proxy's), else ``None``.
         headers: the refusal's headers, names in lower case.
         body: the beginning of the refusal's body, at most 64 KiB.
+        provider: in step ``"provider"`` the one that failed: ``"params"``, ``"headers"``,
+            ``"auth_token"`` or ``"params of 'topic'"``.
     """
 
     def __init__(
@@ -191,8 +193,10 @@ class ConnectError(LinkError):
         status: int | None = None,
         headers: tuple[tuple[str, str], ...] = (),
         body: bytes = b"",
+        provider: str | None = None,
     ) -> None:
         super().__init__(message)
+        self.provider = provider
         self.step = step
         self.seconds = seconds
         self.status = status

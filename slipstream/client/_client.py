@@ -25,7 +25,7 @@ from slipstream.otp import (
 )
 from slipstream.presence import PresenceDiff
 from slipstream.protocol import ChannelReply
-from slipstream.reasons import DisconnectReason, ExitReason, PushFailure, TopicCloseReason
+from slipstream.reasons import Crashed, DisconnectReason, ExitReason, PushFailure, TopicCloseReason
 
 from ._on_message import Routes, collect_routes
 from ._presence import PresenceEvents, check_presence_events
@@ -43,7 +43,9 @@ _CALLBACKS: Final = {
     "init": "argument, socket",
     "handle_connect": "socket",
     "handle_disconnect": "reason, socket",
+    "handle_gave_up": "reason, socket",
     "handle_join": "topic, response, socket",
+    "handle_gap": "topic, last_seen, socket",
     "handle_topic_close": "topic, reason, socket",
     "handle_leave": "topic, socket",
     "handle_message": "topic, event, payload, socket",
@@ -110,7 +112,7 @@ class SlipstreamClient(ChildDefaults):
     # Callbacks
 
     async def init(self, argument: Any, socket: Socket, /) -> NoReply | Stop | Ignore | None:
-        """Prepare; by default, connect to *argument*: a ``Config``, a mapping or a URI.
+        """Prepare; by default, connect to *argument*: a ``Config``, a mapping, a URI or several.
 
         The supervisor waits for it. Its ``LinkError`` is a start failure.
         """
@@ -131,10 +133,33 @@ class SlipstreamClient(ChildDefaults):
         """
         return None
 
+    async def handle_gave_up(
+        self, reason: DisconnectReason, socket: Socket, /
+    ) -> NoReply | Stop | None:
+        """Decide what follows where the policy has given up; *reason* was the last straw.
+
+        By default the client exits ``Crashed`` with the error, and its supervisor decides. Return
+        ``None`` to stay down until ``socket.reconnect()`` (``socket.health().gave_up`` says why), or
+        ``Stop(...)`` with a reason of your own; ``socket.connect(other)`` goes elsewhere.
+        """
+        return Stop(Crashed(self._slipstream_server.uplink.error_of_end()))
+
     async def handle_join(
         self, topic: str, response: Any, socket: Socket, /
     ) -> NoReply | Stop | None:
         """Note that *topic* is joined; *response* is the payload of the server's reply."""
+        return None
+
+    async def handle_gap(
+        self, topic: str, last_seen: Any, socket: Socket, /
+    ) -> NoReply | Stop | None:
+        """Note that *topic* is joined again, and that messages in between may have been missed.
+
+        It runs right after ``handle_join``, for every join but the first, and the first after a
+        leave. *last_seen* is what ``Config.last_seen``, or that of the ``join``, gave for the newest
+        message that was handed to the client; ask for the rest here, unless the server replays by itself
+        what comes after the ``last_seen`` that it found in the join params.
+        """
         return None
 
     async def handle_topic_close(

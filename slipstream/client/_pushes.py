@@ -22,7 +22,8 @@ from slipstream.otp import wait_event
 from slipstream.protocol import PushFailed, PushMessage, TopicState
 from slipstream.reasons import ConnectionLost, PushFailure, TopicCloseReason, TopicGone
 
-from ._topics import Alarm, Host, Topics, TopicStatus, serializer_of
+from ._topic import Alarm, TopicStatus
+from ._topics import Host, Topics
 
 __all__ = ["Pushes", "WhenUnjoined"]
 
@@ -118,7 +119,7 @@ class Pushes:
         waiter: Waiter | None,
     ) -> str:
         link = self._host.uplink
-        serializer_of(link).encode(Message(None, None, topic, event, payload))
+        link.serializer.encode(Message(None, None, topic, event, payload))
         if when_unjoined == "raise":
             raise self._error(topic)
         if when_unjoined == "queue" and link.config is not None:

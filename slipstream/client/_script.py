@@ -1,7 +1,7 @@
 """Scripts: a connected socket as a block, without a client class."""
 
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Final, Self
@@ -28,14 +28,14 @@ _OUTCOMES_KEPT: Final = 1024
 
 @asynccontextmanager
 async def open_socket(
-    config: Config | str | Mapping[str, Any], *, reconnect: bool = False
+    config: Config | str | Sequence[str] | Mapping[str, Any], *, reconnect: bool = False
 ) -> AsyncGenerator[Socket]:
     """Open a connected socket for a script.
 
     ``request``, ``messages`` and the actions work from any task; ``await_…`` from the one that opened
     it. Messages that nobody awaits are kept up to ``inbound_limit``, then the oldest are
-    dropped and counted. Without *reconnect* a lost connection makes every wait raise
-    ``DisconnectedError``. Leaving the block closes the connection with 1000, or with 1001 after an
+    dropped and counted. Without *reconnect* each URI is tried once, and a lost connection makes every
+    wait raise ``DisconnectedError``. Leaving the block closes the connection with 1000, or with 1001 after an
     exception.
 
     Raises:
@@ -48,12 +48,16 @@ async def open_socket(
     box: list[ScriptServer] = []
     async with open_server(ScriptServer, box, trio.lowlevel.current_task(), settings):
         server = box[0]
+        untried = 0 if reconnect else len(settings.uris) - 1
         while True:
             try:
                 await server.socket.await_connect()
                 break
             except (ConnectError, DisconnectedError):
-                if not server.uplink.wanted or server.uplink.fatal is not None:
+                if untried:
+                    untried -= 1
+                    server.uplink.reconnect(None)
+                elif not server.uplink.wanted or server.uplink.fatal is not None:
                     raise
         yield server.socket
 
@@ -122,7 +126,10 @@ class _Buffer(Messages):
             if self._changed.is_set():
                 self._changed = trio.Event()
             await wait_event(self._changed)
-        return self._items.popleft()
+        message = self._items.popleft()
+        if self._script.topics.watches:
+            self._script.topics.see(message)
+        return message
 
     def fits(self, item: Any) -> bool:
         """Tell whether *item* is a message for this block."""

@@ -1,7 +1,7 @@
 """The socket: a client's handle on its link, one an incarnation, always current."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from slipstream.config import Config
@@ -15,7 +15,7 @@ from slipstream.reasons import NOPROC, DisconnectReason
 from . import awaiting
 from ._health import Health
 from ._pushes import WhenUnjoined
-from ._topics import TopicStatus
+from ._topic import TopicStatus
 from .awaiting import ANY
 
 if TYPE_CHECKING:  # a cycle by nature: the server makes the socket, the socket acts on the server
@@ -89,6 +89,14 @@ class Socket:
         """
         return self._server.presences.of(topic)
 
+    def last_seen(self, topic: str) -> Any:
+        """Give what the newest message of *topic* that was handed over is known by on the server.
+
+        That is what ``Config.last_seen``, or that of the ``join``, gave for it; ``None`` for none.
+        """
+        known = self._server.topics.get(topic)
+        return known.last_seen if known is not None else None
+
     def health(self) -> Health:
         """Take a snapshot of how the link is doing; also of a client that has ended."""
         self._server.check_thread()
@@ -105,8 +113,8 @@ class Socket:
 
     # Plain actions
 
-    def connect(self, config: Config | str | Mapping[str, Any]) -> None:
-        """Want a connection with *config*: a URI, a mapping of options, or a ``Config``.
+    def connect(self, config: Config | str | Sequence[str] | Mapping[str, Any]) -> None:
+        """Want a connection with *config*: a URI or several, a mapping of options, or a ``Config``.
 
         With the configuration that is in use already this changes nothing; with another one the
         old connection is closed first.
@@ -132,20 +140,53 @@ class Socket:
             raise ConfigError("after is inf, which is never: call socket.disconnect instead")
         server.uplink.reconnect(after)
 
+    def reconnect_now(self) -> None:
+        """Make the next attempt at once, as the first of a row: for when the network came back.
+
+        It ends the wait for an attempt, and the rest after giving up. An open connection, an attempt
+        under way and a client that wants no connection are left alone; so it may be called often.
+        """
+        self._live().uplink.reconnect_now()
+
     def disconnect(self) -> None:
         """Want no connection: close it with 1000, or give up the attempt. Topics stay wanted."""
         self._live().uplink.disconnect()
 
-    def join(self, topic: str, params: Any = None, *, rejoin: bool = True) -> None:
+    def join(
+        self,
+        topic: str,
+        params: Any = None,
+        *,
+        rejoin: bool = True,
+        timeout: float | None = None,
+        last_seen: Callable[[Message], Any] | None = None,
+    ) -> None:
         """Want *topic* joined, now and after each reconnect (unless *rejoin* is false).
 
         *params* is a JSON value (by default ``{}``), or a sync or async function that gives one
-        and is called for every join. A topic that is joined, or asked for, is left as it is.
+        and is called for every join; one that takes an argument gets a
+        :class:`~slipstream.interfaces.JoinContext`. *timeout* is in seconds, by default
+        ``Config.join_timeout``. *last_seen* is used in place of ``Config.last_seen``. A topic that is
+        joined, or asked for, is left as it is.
 
         Raises:
             EncodeError: if the topic or its params cannot be put on the wire.
+            ConfigError: if an argument is none that can be.
         """
-        self._live().topics.join(topic, {} if params is None else params, rejoin=rejoin)
+        server = self._live()
+        awaiting.check_seconds("timeout", timeout)
+        given: Any = last_seen
+        if given is not None and not callable(given):
+            raise ConfigError(
+                f"last_seen is {given!r}; accepted is a function (message) -> value, or None"
+            )
+        server.topics.join(
+            topic,
+            {} if params is None else params,
+            rejoin=rejoin,
+            timeout=timeout,
+            last_seen=last_seen,
+        )
 
     def rejoin(self, topic: str, params: Any = _UNCHANGED) -> None:
         """Join *topic* anew: with other *params*, or at once where it waits or is closed.
@@ -158,9 +199,18 @@ class Socket:
         changed = params is not _UNCHANGED
         self._live().topics.rejoin(topic, params if changed else None, changed=changed)
 
-    def leave(self, topic: str) -> None:
-        """Want *topic* no longer. Leaving twice is leaving once."""
-        self._live().topics.leave(topic)
+    def leave(self, topic: str, *, timeout: float | None = None) -> None:
+        """Want *topic* no longer. Leaving twice is leaving once.
+
+        It counts as left *timeout* seconds after the leave is written, if the server does not answer;
+        by default ``Config.leave_timeout``.
+
+        Raises:
+            ConfigError: if *timeout* is no duration.
+        """
+        server = self._live()
+        awaiting.check_seconds("timeout", timeout)
+        server.topics.leave(topic, timeout)
 
     # Async actions
 

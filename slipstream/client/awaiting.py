@@ -44,7 +44,7 @@ from slipstream.protocol import (
 from slipstream.reasons import DisconnectReason
 
 from ._pushes import WhenUnjoined
-from ._topics import Topic, TopicStatus
+from ._topic import Topic, TopicStatus
 
 if TYPE_CHECKING:  # a cycle by nature: the server awaits through these, these act on the server
     from ._server import ClientServer

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import trio
 
 from slipstream import telemetry
-from slipstream.config import Coalesce, Config
+from slipstream.config import Coalesce, Config, safe_uri
 from slipstream.errors import ConnectError, DisconnectedError, LinkError, ServerGoneError
 from slipstream.interfaces import Message, Transport
 from slipstream.otp import Exit, GenServer, NoReply, wait_event
@@ -28,7 +28,6 @@ from slipstream.protocol import (
     Outgoing,
     SocketMachine,
     TopicState,
-    V2Serializer,
 )
 from slipstream.reasons import (
     KILLED,
@@ -46,7 +45,7 @@ from slipstream.reasons import (
 )
 from slipstream.transport import current_transport
 
-from ._link import Link
+from ._link import Link, serializer_of
 from ._request import build_request
 
 __all__ = ["Connection"]
@@ -181,6 +180,7 @@ class Connection(GenServer, restart="permanent"):
                 clock=trio.current_time,
                 generation=self._link.generation,
                 config=config,
+                uri=safe_uri(self._link.uri or ""),
             ):
                 block = await self._open(config)
                 transport = await block.__aenter__()
@@ -197,15 +197,14 @@ class Connection(GenServer, restart="permanent"):
             raise
 
     async def _open(self, config: Config) -> AbstractAsyncContextManager[Transport]:
-        request = await build_request(config)
+        request = await build_request(config, self._link.uri)
         opener = config.transport or current_transport()
         return opener(request, on_written=self._written)
 
     async def _read(self, config: Config, transport: Transport) -> NoReturn:
         link, inbox = self._link, self._link.inbox
-        serializer = config.serializer or V2Serializer(json=config.json)
         machine = self._machine = SocketMachine(
-            serializer,
+            serializer_of(config),
             refs=link.refs,
             heartbeat_interval=config.heartbeat_interval or None,
             heartbeat_timeout=config.heartbeat_timeout,
