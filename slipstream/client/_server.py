@@ -86,6 +86,11 @@ _ACCEPTED: Final[dict[str, tuple[type[Any], ...]]] = {
     "init": (NoReply, Stop, Ignore),
     "handle_call": (Reply, NoReply, Stop),
 }
+_NO_TOPIC: Final = frozenset({
+    "init", "handle_connect", "handle_disconnect", "handle_reply", "handle_push_failed",
+    "handle_call", "handle_cast", "handle_info", "handle_continue", "terminate",
+})  # fmt: skip
+"""Callbacks whose first argument is no topic; a method of ``@on_message`` gets one, too."""
 _CODE_BY_CAUSE: Final = {"asked": 1000, "cancelled": 1001, "failed": 1001}
 
 
@@ -99,7 +104,7 @@ class ClientServer(GenServer, restart="permanent"):
         self._thread = threading.get_ident()
         self.applied_end = 0
         self.applied_open = 0
-        self.uplink = Link(Inbox(self._mail()))
+        self.uplink = Link(Inbox(self._mail()), client=self._process.label)
         self.topics = Topics(self)
         self.pushes = Pushes(self, self.topics)
         self.socket = Socket(self)
@@ -378,9 +383,11 @@ class ClientServer(GenServer, restart="permanent"):
         return self.uplink.config is not None and self.uplink.config.log_payloads
 
     def format_status(self, status: Status, /) -> Status:
-        """Show no payload in reports unless that is wanted."""
+        """Show the last frames in reports, and no payload unless that is wanted."""
         message = status.message if self.shows_payloads else without_payload(status.message)
-        return attrs.evolve(status, message=message)
+        now = trio.current_time()
+        log = tuple(frame.ago(now) for frame in self.uplink.recorded_frames())
+        return attrs.evolve(status, message=message, log=log)
 
     @property
     def _slipstream_state(self) -> object:
@@ -440,7 +447,10 @@ class ClientServer(GenServer, restart="permanent"):
         event = f"slipstream.client.{name}"
         try:
             if telemetry.attached(event):
-                with telemetry.span(event, clock=trio.current_time, client=str(self.ref)):
+                about = {"topic": args[0]} if name not in _NO_TOPIC else {}
+                with telemetry.span(
+                    event, clock=trio.current_time, client=self.uplink.client, **about
+                ):
                     return self._checked(name, await callback(*args))
             return self._checked(name, await callback(*args))
         except LinkError as error:
@@ -492,7 +502,7 @@ class ClientServer(GenServer, restart="permanent"):
 
     def _execute(self, event: str, **metadata: Any) -> None:
         if telemetry.attached(event):
-            telemetry.execute(event, client=str(self.ref), **metadata)
+            telemetry.execute(event, client=self.uplink.client, **metadata)
 
 
 def _uncounted_unless_a_bug(reason: ExitReason, _: int) -> float | None:

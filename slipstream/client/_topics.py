@@ -98,6 +98,7 @@ class Topic:
         "reason",
         "rejoin",
         "response",
+        "span",
         "status",
         "timer",
     )
@@ -112,6 +113,7 @@ class Topic:
         self.generation = 0
         self.response: Any = None
         self.reason: TopicCloseReason | None = None
+        self.span = 0
         self.failures = 0
         self.fetching = 0  # the generation that a provider of params was called for
         self.attempt = 0
@@ -328,6 +330,7 @@ class Topics:
         topic.join_ref = sent.ref
         topic.generation = link.generation
         topic.asked_at = trio.current_time()
+        topic.span = telemetry.new_span()
         self._tell_of_join(topic, "start", params=params)
 
     def _tell_of_join(self, topic: Topic, what: str, **data: Any) -> None:
@@ -339,7 +342,8 @@ class Topics:
                 data = {key: value for key, value in data.items() if key == "reason"}
             if what != "start":
                 data["duration"] = trio.current_time() - topic.asked_at
-            telemetry.execute(event, topic=topic.name, **data)
+            client = self._host.uplink.client
+            telemetry.execute(event, span=topic.span, client=client, topic=topic.name, **data)
 
     def _leave_wire(self, topic: Topic) -> bool:
         link = self._host.uplink
@@ -378,6 +382,7 @@ class Topics:
         if telemetry.attached("slipstream.client.rejoin"):
             telemetry.execute(
                 "slipstream.client.rejoin",
+                client=self._host.uplink.client,
                 topic=topic.name,
                 reason=reason,
                 delay=delay,

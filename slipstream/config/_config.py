@@ -114,6 +114,8 @@ class Config:
             Host header, the resource and, for ``wss:``, the name in the certificate.
         tcp_keepalive: whether the kernel probes an idle connection.
         tcp_user_timeout: unacknowledged bytes end the connection after this; where supported.
+        flight_recorder: how many of the last frames are kept, to be shown when something ends; 0
+            keeps none.
         log_payloads: whether payloads may stand in log lines and reports.
         transport: by default a WebSocket over TCP or TLS; one of your own sees to *proxy* and
             *unix_socket*, too.
@@ -211,6 +213,7 @@ class Config:
         validator=seconds(none=True, most=2_000_000),
         kw_only=True,
     )
+    flight_recorder: int = attrs.field(default=32, validator=whole(least=0), kw_only=True)
     log_payloads: bool = attrs.field(default=False, validator=instance_of(bool), kw_only=True)
     transport: OpenTransport | None = attrs.field(
         default=None, validator=_check_transport, repr=False, kw_only=True

@@ -16,7 +16,7 @@ import trio
 from slipstream import telemetry
 from slipstream.config import Config
 from slipstream.errors import ConnectError, DisconnectedError, LinkError, ServerGoneError
-from slipstream.interfaces import Message, Transport
+from slipstream.interfaces import Message, Transport, TransportStatistics
 from slipstream.otp import Exit, GenServer, NoReply, wait_event
 from slipstream.protocol import (
     Command,
@@ -147,6 +147,17 @@ class Connection(GenServer, restart="permanent"):
         return self._machine.last_rtt if self._machine is not None else None
 
     @property
+    def queued_bytes(self) -> int:
+        """How many bytes wait to be written."""
+        return self._queued
+
+    @property
+    def traffic(self) -> TransportStatistics:
+        """What was sent and received over this connection so far."""
+        transport = self._transport
+        return transport.statistics() if transport is not None else TransportStatistics()
+
+    @property
     def discarded(self) -> dict[str, int]:
         """How many frames were discarded so far, by kind."""
         return dict(self._machine.discarded) if self._machine is not None else {}
@@ -165,12 +176,18 @@ class Connection(GenServer, restart="permanent"):
                 reason = ClosedByClient()
         finally:
             # Sync from here on: the client learns of every end, also of a bug's and of a kill's.
+            traffic = self.traffic
             machine, self._machine, self._transport = self._machine, None, None
             self._room.set()
             events = machine.end() if machine is not None else []
             reason = self._why or reason or ConnectionCrashed(self._failure_or(sys.exception()))
-            self._execute("slipstream.connection.disconnect", reason=reason)
-            link.ended(reason, list(events))
+            if telemetry.attached("slipstream.connection.disconnect"):
+                self._execute(
+                    "slipstream.connection.disconnect",
+                    reason=reason,
+                    frames=link.recorded_frames(),
+                )
+            link.ended(reason, list(events), traffic)
         if not self._ending:  # else the process ends already, for a reason of its own
             raise self._exit_for(reason)
 
@@ -179,6 +196,7 @@ class Connection(GenServer, restart="permanent"):
             with telemetry.span(
                 "slipstream.connection.connect",
                 clock=trio.current_time,
+                client=self._link.client,
                 generation=self._link.generation,
                 config=config,
             ):
@@ -202,7 +220,7 @@ class Connection(GenServer, restart="permanent"):
         return opener(request, on_written=self._written)
 
     async def _read(self, config: Config, transport: Transport) -> NoReturn:
-        link, inbox = self._link, self._link.inbox
+        link, inbox, recorder = self._link, self._link.inbox, self._link.recorder
         serializer = config.serializer or V2Serializer(json=config.json)
         machine = self._machine = SocketMachine(
             serializer,
@@ -216,8 +234,10 @@ class Connection(GenServer, restart="permanent"):
         self._rearmed.set()
         while True:
             frames = await transport.receive()
-            events = machine.receive(frames, trio.current_time())
+            now = trio.current_time()
             size = sum(map(len, frames))
+            recorder.received(frames, size, now)
+            events = machine.receive(frames, now)
             self._execute(
                 "slipstream.connection.handle", frames=len(frames), size=size, events=len(events)
             )
@@ -295,6 +315,7 @@ class Connection(GenServer, restart="permanent"):
             # It is closing: the machine's end() will tell of everything that was not written.
             return
         self._queued += len(outgoing.frame.data)
+        self._link.recorder.sent(outgoing.frame, trio.current_time())
         self._rearm()
 
     def _written(self, tokens: Sequence[Any]) -> None:
@@ -339,7 +360,8 @@ class Connection(GenServer, restart="permanent"):
 
     def _execute(self, event: str, /, **metadata: Any) -> None:
         if telemetry.attached(event):
-            telemetry.execute(event, generation=self._link.generation, **metadata)
+            link = self._link
+            telemetry.execute(event, client=link.client, generation=link.generation, **metadata)
 
     def _attempt_only_cancel(self) -> None:
         if self._transport is None:

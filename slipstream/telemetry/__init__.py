@@ -2,32 +2,55 @@
 
 With nobody attached an event costs a look-up in a dict. Durations are in seconds.
 
-================================================ ==================================================
-event                                            data
-================================================ ==================================================
-``slipstream.client.connect.start/stop/…``       ``generation config``; ``duration headers reason``
-``slipstream.client.join.start/stop/…``          ``topic params``; ``duration response reason``
-``slipstream.client.<callback>.start/stop/…``    ``client``; at the end ``duration``, ``error``
-``slipstream.client.rejoin``                     ``topic reason delay attempt``
-``slipstream.client.link_error``                 ``client callback error``: it ended a callback
-``slipstream.connection.connect.start/stop/…``   ``generation config``; ``duration``, ``error``
-``slipstream.connection.disconnect``             ``generation reason``
-``slipstream.connection.reconnect``              ``delay attempt reason``: what was decided
-``slipstream.connection.handle``                 ``generation frames size events``: one batch
-``slipstream.connection.heartbeat``              ``generation seconds``: it was answered
-``slipstream.connection.heartbeat_timeout``      ``generation``
-``slipstream.connection.pause``, ``.resume``     ``generation messages size``; ``seconds``
-``slipstream.connection.dropped``                ``generation count``: by ``drop_oldest``
-``slipstream.connection.discarded``              ``generation why topic event``
-``slipstream.connection.undecodable``            ``generation error``
-``slipstream.supervisor.child.<what>``           ``supervisor id reason``: start, restart, stop
-================================================ ==================================================
+=========================================== ======================================== ===================================
+event                                       always                                   sometimes
+=========================================== ======================================== ===================================
+``slipstream.client.connect.*``             ``client generation config``             ``duration headers reason``
+``slipstream.client.join.*``                ``client topic``                         ``duration reason params response``
+``slipstream.client.<callback>.*``          ``client``                               ``topic duration error``
+``slipstream.client.request.*``             ``client topic event``                   ``duration status error``
+``slipstream.client.rejoin``                ``client topic reason delay attempt``
+``slipstream.client.link_error``            ``client callback error``
+``slipstream.connection.connect.*``         ``client generation config``             ``duration error``
+``slipstream.connection.disconnect``        ``client generation reason frames``
+``slipstream.connection.reconnect``         ``client delay attempt reason``
+``slipstream.connection.gave_up``           ``client attempt reason why``
+``slipstream.connection.handle``            ``client generation frames size events``
+``slipstream.connection.heartbeat``         ``client generation seconds``
+``slipstream.connection.heartbeat_timeout`` ``client generation``
+``slipstream.connection.pause``             ``client generation messages size``
+``slipstream.connection.resume``            ``client generation seconds``
+``slipstream.connection.dropped``           ``client generation count``
+``slipstream.connection.discarded``         ``client generation why topic event``
+``slipstream.connection.undecodable``       ``client generation error``
+``slipstream.supervisor.child.start``       ``supervisor id reason``
+``slipstream.supervisor.child.stop``        ``supervisor id reason``
+``slipstream.supervisor.child.restart``     ``supervisor id reason``
+=========================================== ======================================== ===================================
 
-``start/stop/…``: a span ends in ``.stop`` or in ``.exception``. ``<callback>`` is a name such as
-``handle_join``. ``params`` and ``response`` are there only with ``Config.log_payloads``.
+``.*`` is a span: it begins with ``.start`` and ends with ``.stop`` or ``.exception``, which have the
+same ``span``, a number of its own; its end has the ``duration``. ``<callback>`` is a name such as
+``handle_join``, or that of a method of ``@on_message``.
+
+``client`` names the client (or its script); ``supervisor`` and ``id`` name a child. ``generation``
+counts the client's attempts to connect, ``attempt`` its failures in a row. ``reason`` is one of
+:mod:`slipstream.reasons`, of a connection, a topic or (of a child, ``None`` at its start) a process;
+``error`` is an exception. ``config`` is a :class:`.Config`, which shows no secrets, ``headers`` are
+the server's. ``delay``, ``seconds`` and ``duration`` are in seconds, ``size`` is in bytes. In
+``disconnect``, ``frames`` is what the flight recorder kept; in ``handle``, it is how many were read.
+``params`` and ``response`` are there only with ``Config.log_payloads``.
 """
 
-from ._dispatch import Handler, attach, attached, capture_events, detach, execute, span
+from ._dispatch import (
+    Handler,
+    attach,
+    attached,
+    capture_events,
+    detach,
+    execute,
+    new_span,
+    span,
+)
 from ._logging import attach_logging, detach_logging
 
 __all__ = [
@@ -39,5 +62,6 @@ __all__ = [
     "detach",
     "detach_logging",
     "execute",
+    "new_span",
     "span",
 ]

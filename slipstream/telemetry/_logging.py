@@ -15,10 +15,16 @@ __all__ = ["attach_logging", "detach_logging"]
 _ID: Final = "slipstream-logging"
 # What users sent or received may be secret, and may be large; alone or inside a reason.
 _HIDDEN: Final = frozenset({
-    "body", "config", "headers", "message", "params", "payload", "request", "response",
+    "body", "config", "frames", "headers", "message", "params", "payload", "request", "response",
+    "span",
 })  # fmt: skip
 _LONGEST: Final = 200
 _DEEPEST: Final = 6
+# What happens all the time while nothing happens.
+_TRAFFIC: Final = re.compile(
+    r"slipstream\.client\.(?!connect\.|join\.)\w+\.(?:start|stop)$"
+    r"|slipstream\.connection\.(?:handle|heartbeat|connect\.\w+)$"
+)
 _STARTS: Final = ("slipstream.client.*.start", "slipstream.connection.*.start")
 
 
@@ -30,6 +36,11 @@ def attach_logging(
     skip: tuple[str, ...] = _STARTS,
 ) -> None:
     """Log the events below *prefix*, one line each, to *logger* (by default ``slipstream.events``).
+
+    What a person would follow goes to *level*: connects, joins, losses, what was decided about them,
+    failures, children that start and stop. What comes with every message (batches, callbacks that
+    went well, requests, heartbeats) goes to ``DEBUG``, and so do the connection's own connects, as
+    the client's say the same.
 
     A line is ``event key=value …``, with a value in quotes where it has blanks. Events that match
     one of the patterns in *skip* (as file names are matched: ``*``, ``?``) are left out; by default
@@ -45,11 +56,12 @@ def attach_logging(
     skipped = re.compile("|".join(map(translate, skip)) or "(?!)")
 
     def write(event: str, data: Mapping[str, Any]) -> None:
-        if not target.isEnabledFor(level) or skipped.match(event):
+        loud = min(level, logging.DEBUG) if _TRAFFIC.match(event) else level
+        if not target.isEnabledFor(loud) or skipped.match(event):
             return
         shown = {key: _plain(value) for key, value in data.items() if key not in _HIDDEN}
         line = " ".join([event, *(f"{key}={_quoted(value)}" for key, value in shown.items())])
-        target.log(level, "%s", line, extra={"event": event, "data": shown})
+        target.log(loud, "%s", line, extra={"event": event, "data": shown})
 
     attach(_ID, prefix, write)
 
