@@ -70,7 +70,7 @@ def listen(uri: str, topic: str, params: str, event: str | None, as_json: bool) 
     try:
         join_params: Any = json.loads(params, parse_constant=_refuse_constant)
     except ValueError as error:
-        raise click.BadParameter(f"{params!r} is no JSON: {error}", param_hint="--params") from None
+        raise click.BadParameter(f"it is no JSON: {error}", param_hint="--params") from None
     except RecursionError:
         raise click.BadParameter("it is nested too deeply", param_hint="--params") from None
     if not topic:

@@ -387,7 +387,7 @@ class ClientServer(GenServer, restart="permanent"):
         message = status.message if self.shows_payloads else without_payload(status.message)
         now = trio.current_time()
         log = tuple(frame.ago(now) for frame in self.uplink.recorded_frames())
-        return attrs.evolve(status, message=message, log=log)
+        return self.client.format_status(attrs.evolve(status, message=message, log=log))
 
     @property
     def _slipstream_state(self) -> object:

@@ -172,7 +172,7 @@ class Config:
         default="ignore", validator=one_of("ignore", "close"), kw_only=True
     )
     subprotocols: Sequence[str] = attrs.field(
-        default=(), converter=_names, validator=subprotocols_field, kw_only=True
+        default=(), converter=_names, validator=subprotocols_field, repr=False, kw_only=True
     )
     serializer: Serializer | None = attrs.field(
         default=None, validator=has("vsn", "encode", "decode", none=True), kw_only=True
@@ -279,8 +279,8 @@ class Config:
                 return cls(**options)
             case _:
                 raise ConfigError(  # pyright: ignore[reportUnreachable]  # whatever a caller gives
-                    f"a configuration was expected, not {argument!r}; accepted is a URI, a mapping "
-                    "of options, or a Config"
+                    f"a configuration was expected, not a value of type {type(argument).__name__}; "
+                    "accepted is a URI, a mapping of options, or a Config"
                 )
 
 
