@@ -248,6 +248,11 @@ class Config:
             )
 
     @property
+    def safe_uri(self) -> str:
+        """The URI without its query and userinfo, to be shown."""
+        return safe_uri(self.uri)
+
+    @property
     def vsn(self) -> str:
         """The protocol version that the serializer speaks."""
         return self.serializer.vsn if self.serializer is not None else "2.0.0"

@@ -52,15 +52,18 @@ from ._dispatch import (
     span,
 )
 from ._logging import attach_logging, detach_logging
+from ._opentelemetry import attach_opentelemetry, detach_opentelemetry
 
 __all__ = [
     "Handler",
     "attach",
     "attach_logging",
+    "attach_opentelemetry",
     "attached",
     "capture_events",
     "detach",
     "detach_logging",
+    "detach_opentelemetry",
     "execute",
     "new_span",
     "span",

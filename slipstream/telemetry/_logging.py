@@ -10,7 +10,7 @@ import attrs
 
 from ._dispatch import attach, detach
 
-__all__ = ["attach_logging", "detach_logging"]
+__all__ = ["attach_logging", "detach_logging", "plain"]
 
 _ID: Final = "slipstream-logging"
 # What users sent or received may be secret, and may be large; alone or inside a reason.
@@ -59,7 +59,7 @@ def attach_logging(
         loud = min(level, logging.DEBUG) if _TRAFFIC.match(event) else level
         if not target.isEnabledFor(loud) or skipped.match(event):
             return
-        shown = {key: _plain(value) for key, value in data.items() if key not in _HIDDEN}
+        shown = {key: plain(value) for key, value in data.items() if key not in _HIDDEN}
         line = " ".join([event, *(f"{key}={_quoted(value)}" for key, value in shown.items())])
         target.log(loud, "%s", line, extra={"event": event, "data": shown})
 
@@ -71,7 +71,8 @@ def detach_logging() -> bool:
     return detach(_ID)
 
 
-def _plain(value: Any) -> float | str | None:
+def plain(value: Any) -> float | str | None:
+    """Give *value* as a number or as text, of some length, without payloads."""
     if value is None or isinstance(value, int | float):
         return value
     return _text(value, _DEEPEST)
