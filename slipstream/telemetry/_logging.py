@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import attrs
 
+from slipstream.reasons import ConnectFailed
+
 from ._dispatch import attach, detach
 
 __all__ = ["attach_logging", "detach_logging", "plain"]
@@ -39,8 +41,8 @@ def attach_logging(
 
     What a person would follow goes to *level*: connects, joins, losses, what was decided about them,
     failures, children that start and stop. What comes with every message (batches, callbacks that
-    went well, requests, heartbeats) goes to ``DEBUG``, and so do the connection's own connects, as
-    the client's say the same.
+    went well, requests, heartbeats) goes to ``DEBUG``, and so does what says the same once more: the
+    connection's own connects, the end of an attempt that failed, the child that a connection is.
 
     A line is ``event key=value …``, with a value in quotes where it has blanks. Events that match
     one of the patterns in *skip* (as file names are matched: ``*``, ``?``) are left out; by default
@@ -56,10 +58,13 @@ def attach_logging(
     skipped = re.compile("|".join(map(translate, skip)) or "(?!)")
 
     def write(event: str, data: Mapping[str, Any]) -> None:
-        loud = min(level, logging.DEBUG) if _TRAFFIC.match(event) else level
+        loud = min(level, logging.DEBUG) if _is_for_debugging(event, data) else level
         if not target.isEnabledFor(loud) or skipped.match(event):
             return
         shown = {key: plain(value) for key, value in data.items() if key not in _HIDDEN}
+        uri = getattr(data.get("config"), "safe_uri", None)
+        if uri is not None:
+            shown["uri"] = uri
         line = " ".join([event, *(f"{key}={_quoted(value)}" for key, value in shown.items())])
         target.log(loud, "%s", line, extra={"event": event, "data": shown})
 
@@ -69,6 +74,13 @@ def attach_logging(
 def detach_logging() -> bool:
     """Stop logging events; tell whether it was on."""
     return detach(_ID)
+
+
+def _is_for_debugging(event: str, data: Mapping[str, Any]) -> bool:
+    if event == "slipstream.connection.disconnect":
+        return isinstance(data.get("reason"), ConnectFailed)  # client.connect.exception has told it
+    inner = (data.get("supervisor"), data.get("id")) == ("connections", "connection")
+    return inner or _TRAFFIC.match(event) is not None
 
 
 def plain(value: Any) -> float | str | None:

@@ -215,8 +215,9 @@ def test_a_person_can_follow_a_client_at_info(log: pytest.LogCaptureFixture) -> 
     virtual(scenario)
     lines = [r.getMessage() for r in log.records if r.name == "slipstream.events"]
     told = [line.partition(" ") for line in lines]
-    names = [name.removeprefix("slipstream.") for name, _, _ in told if "supervisor" not in name]
-    assert names[:9] == [
+    names = [name.removeprefix("slipstream.") for name, _, _ in told]
+    assert names[:12] == [
+        "supervisor.child.start",
         "client.connect.stop",
         "client.join.stop",
         "connection.disconnect",
@@ -225,8 +226,11 @@ def test_a_person_can_follow_a_client_at_info(log: pytest.LogCaptureFixture) -> 
         "client.join.exception",
         "connection.disconnect",
         "connection.gave_up",
-        "client.connect.stop",
+        "supervisor.child.stop",
+        "supervisor.child.restart",
+        "supervisor.child.start",
     ]
+    assert " uri=ws://server.test/socket/websocket" in lines[1]
     rest_of = {name.removeprefix("slipstream."): rest for name, _, rest in told}
     assert rest_of["connection.reconnect"].startswith("client=client delay=1.500 attempt=1 reason=")
     assert "1008" in rest_of["connection.gave_up"]
