@@ -315,9 +315,10 @@ FAULTS: Final = (
     ),
     faults=st.lists(st.sampled_from(FAULTS), max_size=8),
     undecodable=st.sampled_from(["ignore", "close"]),
+    log_payloads=st.booleans(),
 )
 def test_no_canary_is_seen_whatever_happens(
-    ways: dict[str, str], faults: list[str], undecodable: Any
+    ways: dict[str, str], faults: list[str], undecodable: Any, *, log_payloads: bool
 ) -> None:
     """Design section 4: secrets never appear in a repr, a log line, a report or an event."""
     values = {
@@ -333,6 +334,7 @@ def test_no_canary_is_seen_whatever_happens(
         network = MemoryNetwork()
         config = config_for(
             network, providers, provider_timeout=2.0, on_undecodable=undecodable,
+                log_payloads=log_payloads,
             join_timeout=3.0,
         )  # fmt: skip
         spec = Careless.child_spec(config, id="careless")
@@ -345,6 +347,7 @@ def test_no_canary_is_seen_whatever_happens(
                 process = process_of(ref)
                 assert process is not None
                 socket = process.server.socket
+                await otp_sys.trace(ref)
                 await served(network, ref, faults)
                 seen.see(ref, supervisor, socket, *network.requests, format_tree(supervisor))
                 seen.see(*supervisor.which_children(), spec, ref.connections)
@@ -364,7 +367,8 @@ def test_no_canary_is_seen_whatever_happens(
 
     with watching() as seen:
         virtual(lambda: scenario(seen))
-    assert seen.found() == {}
+    payloads = {"join", "pushed", "answered"} if log_payloads else set[str]()
+    assert seen.found().keys() <= payloads
     assert len(seen.texts) > 20
 
 
