@@ -385,9 +385,8 @@ class ClientServer(GenServer, restart="permanent"):
     def format_status(self, status: Status, /) -> Status:
         """Show the last frames in reports, and no payload unless that is wanted."""
         message = status.message if self.shows_payloads else without_payload(status.message)
-        now = trio.current_time()
-        log = tuple(frame.ago(now) for frame in self.uplink.recorded_frames())
-        return self.client.format_status(attrs.evolve(status, message=message, log=log))
+        shown = attrs.evolve(status, message=message, log=self.uplink.log())
+        return self.client.format_status(shown)
 
     @property
     def _slipstream_state(self) -> object:

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NoReturn
 
+import attrs
 import trio
 
 from slipstream import telemetry
 from slipstream.config import Config
 from slipstream.errors import ConnectError, DisconnectedError, LinkError, ServerGoneError
 from slipstream.interfaces import Message, Transport, TransportStatistics
-from slipstream.otp import Exit, GenServer, NoReply, wait_event
+from slipstream.otp import Exit, GenServer, NoReply, Status, wait_event
 from slipstream.protocol import (
     Command,
     Event,
@@ -96,6 +97,10 @@ class Connection(GenServer, restart="permanent"):
         return reason.abnormal and not (
             isinstance(reason, Crashed) and isinstance(reason.exception, LinkError)
         )
+
+    def format_status(self, status: Status, /) -> Status:
+        """Show the last frames: a bug here is often about one of them."""
+        return attrs.evolve(status, log=self._link.log())
 
     # What the client calls
 

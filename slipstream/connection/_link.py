@@ -258,6 +258,11 @@ class Link:
         serializer = config.serializer or V2Serializer(json=config.json)
         return self.recorder.frames(serializer, payloads=config.log_payloads)
 
+    def log(self) -> tuple[str, ...]:
+        """Give the last frames as lines of a report."""
+        now = trio.current_time()
+        return tuple(frame.ago(now) for frame in self.recorded_frames())
+
     @property
     def wanted(self) -> bool:
         """Whether the client wants a connection."""

@@ -1,6 +1,7 @@
 """What a client looks like from outside: its health, and its flight recorder."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,9 @@ from slipstream import (
     open_socket,
     telemetry,
 )
+from slipstream.interfaces import Message
+from slipstream.otp import CrashReport
+from slipstream.protocol import V2Serializer
 from tests.client.support import harness, settle, virtual
 
 SECRET = "s3cr3t"  # noqa: S105 - it guards nothing
@@ -161,6 +165,33 @@ def test_the_last_frames_stand_in_a_crash_report(
     assert log[2].startswith("0.000 s < 'rooms:1' 'news'")
     assert (SECRET in "".join(log)) is shows
     assert "\n".join(f"    {line}" for line in log) in record.getMessage()
+
+
+def test_the_last_frames_stand_in_the_report_of_a_connection_that_has_a_bug(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Buggy(V2Serializer):
+        def decode(self, data: str | bytes, /) -> Message:
+            if "boom" in str(data):
+                raise RuntimeError("a bug of the serializer")
+            return super().decode(data)
+
+    async def scenario() -> None:
+        async with harness(serializer=Buggy()) as h:
+            end, _ = await h.joined()
+            end.broadcast("t", "boom", {"body": SECRET})
+            await settle()
+            await h.accept()
+
+    virtual(scenario)
+    reports = [getattr(r, "report", None) for r in caplog.records]
+    [report] = [r for r in reports if getattr(r, "process", None) == "connection"]
+    assert isinstance(report, CrashReport)
+    join, reply, culprit = report.log
+    assert " > 't' 'phx_join' ref='1' " in join
+    assert " < 't' 'phx_reply' ref='1' " in reply
+    assert re.fullmatch(r"0.000 s < \d+ B", culprit)
+    assert SECRET not in caplog.text
 
 
 def test_the_last_frames_stand_in_the_event_of_a_disconnect() -> None:
