@@ -9,6 +9,7 @@ from .client import (
     ANY as ANY,
     ClientRef as ClientRef,
     Health as Health,
+    RecordedFrame as RecordedFrame,
     SlipstreamClient as SlipstreamClient,
     Socket as Socket,
     on_message as on_message,

@@ -8,6 +8,7 @@
     ├── ChildSpecError               a child specification is wrong
     ├── BadReturnError               a callback returned what it may not
     ├── WrongTaskError               called from a task, thread or trio run it may not be called from
+    ├── ProviderError                a provider of credentials raised; what, is kept to itself
     ├── NotJoinedError               a push on a topic that was never asked for
     ├── InboundOverflowError         a wait was given up, since unread messages passed the limit
     ├── ProtocolError
@@ -72,6 +73,7 @@ __all__ = [
     "NotJoinedError",
     "NotRegisteredError",
     "ProtocolError",
+    "ProviderError",
     "PushTimeoutError",
     "RemoteProtocolError",
     "ReplyError",
@@ -110,6 +112,21 @@ class BadReturnError(SlipstreamError, TypeError):
 
 class WrongTaskError(SlipstreamError, RuntimeError):
     """Something was called from a task, a thread or a trio run that it may not be called from."""
+
+
+class ProviderError(SlipstreamError):
+    """A provider of credentials, or of join params, raised *error*.
+
+    It stands in for it as the cause of what follows, with its traceback and its type: what the
+    message of an error says that came up while a secret was fetched may well be the secret, or a
+    URL that holds it, and causes are printed.
+    """
+
+    def __init__(self, what: str, error: BaseException) -> None:
+        super().__init__(f"the provider of {what} raised {type(error).__qualname__}")
+        self.what = what
+        self.error = error
+        self.__traceback__ = error.__traceback__
 
 
 class NotJoinedError(SlipstreamError):

@@ -131,13 +131,13 @@ class ConnectFailed(DisconnectReason):
     """An attempt to connect failed with *error*.
 
     Where the server answered the upgrade with an HTTP response, *status*, *headers* (names in
-    lower case) and the beginning of its *body* are its own.
+    lower case) and the beginning of its *body* are its own, and not shown: cookies are in them.
     """
 
     error: BaseException
     status: int | None = None
-    headers: tuple[tuple[str, str], ...] = ()
-    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
+    body: bytes = attrs.field(default=b"", repr=False)
 
 
 @attrs.frozen

@@ -4,6 +4,7 @@ import math
 import re
 import socket
 import sys
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -157,7 +158,7 @@ def test_a_wrong_duration_is_refused_by_name_and_value(name: str, value: Any) ->
         ({"max_fragments": 0}, "accepted is a whole number from 1"),
         ({"params": 7}, "Config.params is 'int'"),
         ({"headers": 7}, "neither a mapping nor"),
-        ({"headers": {"a b": "c"}}, "'a b' is no header name"),
+        ({"headers": {"a b": "c"}}, "a name that begins with 'a' is no header name"),
         ({"headers": {"a": "b\r\nc: d"}}, "control"),
         ({"headers": {"a": "é"}}, "non-ASCII"),
         ({"headers": {"a": 7}}, "not both strings"),
@@ -476,12 +477,42 @@ def test_any_text_as_uri_gives_a_configuration_or_our_error(text: str) -> None:
         "ws://host.test/?vsn=1.0.0&token=s3cr3t",
         "user:s3cr3t@host.test?token=s3cr3t",
         "ws:user:s3cr3t@host.test?token=s3cr3t",
+        "ws://user:a/s3cr3t@host.test/",
+        "ws://user:a?s3cr3t@host.test/",
+        "ws://user:a#s3cr3t@host.test/",
+        "ws://user:s3cr3t",
+        "ws://user:s3cr3t?x=host.test",
+        b"ws://user:s3cr3t@host.test/",
+        [b"ws://user:s3cr3t@host.test/"],
     ],
 )
-def test_a_refused_uri_does_not_show_its_secrets(uri: str) -> None:
+def test_a_refused_uri_does_not_show_its_secrets(uri: Any) -> None:
+    for make in (Config, Config.of):
+        with pytest.raises(ConfigError) as caught:
+            make(uri)
+        assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("headers", [("authorization: s3cr3t", "")]),
+        ("headers", [("s3cr3t", 7)]),
+        ("headers", {"authorization": "s3cr3t\n"}),
+        ("subprotocols", ["phoenix", "base64url.bearer.phx.s3cr3t="]),
+        ("subprotocols", "s3cr3t"),
+        ("auth_token", b"s3cr3t"),
+        ("params", [("token", "s3cr3t")]),
+        ("params", {"token": "s3cr3t\ud800"}),
+        ("proxy", b"http://jo:s3cr3t@proxy.test"),
+        ("proxy", "ftp://jo:s3cr3t@proxy.test"),
+    ],
+)
+def test_a_refused_option_does_not_show_its_secret(name: str, value: Any) -> None:
+    options: dict[str, Any] = {name: value}
     with pytest.raises(ConfigError) as caught:
-        Config(uri)
-    assert "s3cr3t" not in str(caught.value)
+        Config(URI, **options)
+    assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """The commands and their arguments."""
 
+import functools
 import json
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import click
@@ -14,6 +16,7 @@ from slipstream.errors import ConfigError
 
 from ._demo import run_demo
 from ._listen import Listening, run_listen
+from ._once import Joining, Push, run_once
 from ._serve import find_server, make_echo_server, run_serve
 
 __all__ = ["app", "run_app"]
@@ -56,31 +59,122 @@ def demo() -> None:
     sys.exit(run_demo(Console(highlight=False)))
 
 
+def _for_a_topic(command: Callable[..., None]) -> Callable[..., None]:
+    """Give *command*, which takes a ``Joining`` first, what all have in common that join a topic."""
+
+    @functools.wraps(command)
+    def prepared(
+        uri: str,
+        topic: str,
+        params: str,
+        token: str | None,
+        as_json: bool,  # noqa: FBT001 - click hands it over
+        timeout: float | None = None,
+        **rest: Any,
+    ) -> None:
+        _quiet_logs()
+        join_params = _read_json(params, "--params")
+        if not topic:
+            raise click.BadParameter("it is empty", param_hint="TOPIC")
+        config = _configure(uri, token, timeout)
+        command(Joining(config, topic, join_params, as_json=as_json), **rest)
+
+    decorated: Callable[..., None] = prepared
+    for decorate in (
+        click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for pipes."),
+        click.option(
+            "--token",
+            envvar="SLIPSTREAM_TOKEN",
+            show_envvar=True,
+            metavar="TEXT",
+            help="Auth token, sent as phoenix.js does. Others may see arguments: better have it in "
+            "the environment.",
+        ),
+        click.option("--params", default="{}", metavar="JSON", help="Params of the join."),
+        click.argument("topic"),
+        click.argument("uri"),
+    ):
+        decorated = decorate(decorated)
+    return decorated
+
+
+_timeout = click.option(
+    "--timeout",
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    type=click.FloatRange(min=0.0, min_open=True, max=1e6),
+    help="For the connection, the join and the reply, each.",
+)
+_CODES = """\b
+Exits with
+  0         it is done: joined, or answered with ok (with --no-reply: written)
+  1         there was no connection, or it was lost
+  2         the command line is wrong
+  3         the server refused the join, or answered with another status
+  4         the server did not answer in time
+  130, 143  Ctrl-C, SIGTERM
+"""
+
+
 @app.command()
-@click.argument("uri")
-@click.argument("topic")
-@click.option("--params", default="{}", metavar="JSON", help="Params of the join.")
+@_for_a_topic
 @click.option("--event", default=None, metavar="NAME", help="Print this event only.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for pipes.")
-def listen(uri: str, topic: str, params: str, event: str | None, as_json: bool) -> None:  # noqa: FBT001 - click hands it over
+def listen(joining: Joining, event: str | None) -> None:
     """Join TOPIC at URI and print what it hears, reconnecting for ever.
 
     Ctrl-C leaves the channel, closes the connection and exits with 0.
     """
-    _quiet_logs()
+    listening = Listening(
+        joining.config, joining.topic, joining.params, event, as_json=joining.as_json
+    )
+    sys.exit(run_listen(listening))
+
+
+@app.command(epilog=_CODES)
+@_for_a_topic
+@_timeout
+def join(joining: Joining) -> None:
+    """Join TOPIC at URI, print what the server answers, and leave."""
+    sys.exit(run_once(joining))
+
+
+@app.command(epilog=_CODES)
+@_for_a_topic
+@click.argument("event")
+@click.argument("payload", default="{}")
+@_timeout
+@click.option("--no-reply", is_flag=True, help="Do not wait for a reply.")
+def push(joining: Joining, event: str, payload: str, *, no_reply: bool) -> None:
+    """Join TOPIC at URI, push EVENT with PAYLOAD, print the reply, and leave.
+
+    PAYLOAD is JSON, by default {}; "-" reads it from stdin.
+    """
+    if not event:
+        raise click.BadParameter("it is empty", param_hint="EVENT")
+    value = _read_json(sys.stdin.read() if payload == "-" else payload, "PAYLOAD")
+    sys.exit(run_once(joining, Push(event, value, waits=not no_reply)))
+
+
+def _configure(uri: str, token: str | None, timeout: float | None) -> Config:
+    options: dict[str, Any] = {}
+    if timeout is not None:
+        names = ("connect_timeout", "join_timeout", "push_timeout", "leave_timeout")
+        options = dict.fromkeys(names, timeout)
     try:
-        join_params: Any = json.loads(params, parse_constant=_refuse_constant)
-    except ValueError as error:
-        raise click.BadParameter(f"{params!r} is no JSON: {error}", param_hint="--params") from None
-    except RecursionError:
-        raise click.BadParameter("it is nested too deeply", param_hint="--params") from None
-    if not topic:
-        raise click.BadParameter("it is empty", param_hint="TOPIC")
-    try:
-        config = Config(uri)
+        return Config(uri, auth_token=token or None, **options)
     except ConfigError as error:
         raise click.BadParameter(str(error), param_hint="URI") from None
-    sys.exit(run_listen(Listening(config, topic, join_params, event, as_json=as_json)))
+
+
+def _read_json(text: str, hint: str) -> Any:
+    # The text is not shown: a token may stand in it.
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise click.BadParameter(f"it is no JSON: {error}", param_hint=hint) from None
+    except RecursionError:
+        raise click.BadParameter("it is nested too deeply", param_hint=hint) from None
 
 
 @app.command()

@@ -24,23 +24,19 @@ from slipstream.interfaces import Fatal
 from slipstream.otp import Caller, Stop, open_supervisor
 from slipstream.reasons import (
     NORMAL,
-    ChannelClosed,
-    ChannelCrashed,
     ClosedByServer,
     ConnectFailed,
     Crashed,
     DisconnectReason,
     ExitReason,
     HeartbeatTimeout,
-    JoinFailed,
-    JoinRefused,
-    JoinTimedOut,
     Shutdown,
     TopicCloseReason,
     TransportFailed,
 )
 
-from ._output import printable, write_line
+from ._output import write_line
+from ._text import complain, in_json, printable, why_closed
 
 __all__ = ["Listening", "run_listen"]
 
@@ -83,7 +79,7 @@ class _Listener(SlipstreamClient, restart="temporary", id="listener", interrupt_
             )
             line = json.dumps({"topic": topic, "event": event, **shown})
         else:
-            text = repr(payload) if isinstance(payload, bytes) else _in_json(payload)
+            text = repr(payload) if isinstance(payload, bytes) else in_json(payload)
             line = f"{topic} {printable(event)} {text}"
         await write_line(sys.stdout, line)
 
@@ -100,7 +96,7 @@ class _Listener(SlipstreamClient, restart="temporary", id="listener", interrupt_
         self, topic: str, reason: TopicCloseReason, socket: Socket, /
     ) -> Stop | None:
         """Say that the topic is gone; end where it is gone for good."""
-        why = _why_closed(topic, reason)
+        why = why_closed(topic, reason)
         if socket.join_status(topic) == "closed":
             return Stop(Shutdown(why))
         await self._say(f"{why}; trying again")
@@ -168,27 +164,23 @@ async def _listen(listening: Listening) -> int:
 def _report(reason: ExitReason) -> int:
     match reason:
         case Shutdown(detail=str(why)):
-            _complain(why)
+            complain(why)
         case Crashed(exception=BrokenPipeError()):
             # Whoever read us has gone. Python would complain once more while flushing at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         case Crashed(exception=LocalProtocolError() | ConfigError() as error):
-            _complain(str(error))
+            complain(str(error))
             return 2  # topic or params are such that no server could take them
         case Crashed(exception=LinkError() as error):
-            _complain(str(error))
+            complain(str(error))
         case Crashed(exception=error):
-            _complain(f"{type(error).__name__}: {error}")
+            complain(f"{type(error).__name__}: {error}")
         case _ if reason == NORMAL:
             return 0
         case _:
-            _complain(f"the client ended: {reason}")
+            complain(f"the client ended: {reason}")
     return 1
-
-
-def _complain(text: str) -> None:
-    print(f"slipstream: {printable(text)}", file=sys.stderr)
 
 
 def _why_disconnected(reason: DisconnectReason) -> str:
@@ -204,24 +196,3 @@ def _why_disconnected(reason: DisconnectReason) -> str:
             return "the server no longer answers"
         case _:
             return f"disconnected: {reason}"
-
-
-def _why_closed(topic: str, reason: TopicCloseReason) -> str:
-    match reason:
-        case JoinRefused(response=response):
-            return f"the server refused {topic}: {_in_json(response)}"
-        case JoinTimedOut():
-            return f"the server did not answer the join of {topic}"
-        case JoinFailed(error=error):
-            return f"{topic} could not be joined: {error}"
-        case ChannelCrashed():
-            return f"{topic} crashed on the server"
-        case ChannelClosed():
-            return f"the server closed {topic}"
-        case _:
-            return f"{topic} was closed: {reason}"
-
-
-def _in_json(value: Any) -> str:
-    text = json.dumps(value, default=repr, ensure_ascii=False)
-    return text if text.isprintable() else json.dumps(value, default=repr)

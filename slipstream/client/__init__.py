@@ -1,5 +1,7 @@
 """What applications subclass: clients, their sockets, and scripts."""
 
+from slipstream.connection import RecordedFrame
+
 from ._client import SlipstreamClient
 from ._health import Health
 from ._on_message import on_message
@@ -16,6 +18,7 @@ __all__ = [
     "ClientServer",
     "Health",
     "Messages",
+    "RecordedFrame",
     "SlipstreamClient",
     "Socket",
     "WhenUnjoined",

@@ -17,6 +17,7 @@ from slipstream.otp import (
     NoReply,
     Reply,
     ServerRef,
+    Status,
     Stop,
     StopCause,
     check_callbacks,
@@ -261,6 +262,14 @@ class SlipstreamClient(ChildDefaults):
     async def terminate(self, reason: ExitReason, socket: Socket, /) -> None:
         """Clean up; the connection is still open, and is closed after it."""
         return
+
+    def format_status(self, status: Status, /) -> Status:
+        """Redact *status* before it stands in a report; by default, it stands as it is.
+
+        Its state is the client's attributes, which may hold secrets; payloads are not in it unless
+        ``Config.log_payloads`` says so.
+        """
+        return status
 
     # Inside
 

@@ -57,7 +57,7 @@ class Dispatcher(GenServer):
             callback = client.handle_message(
                 message.topic, message.event, message.payload, self.socket
             )
-            return self._guard("handle_message", callback)
+            return self._guard("handle_message", callback, message.topic)
         route, captures = found
         payload, misfit = message.payload, None
         if route.typed:
@@ -69,7 +69,8 @@ class Dispatcher(GenServer):
             return self._bad_payload(message, misfit)
         names = (message.event, payload) if route.wants_event else (payload,)
         method = getattr(client, route.method)
-        return self._guard(route.method, method(message.topic, *names, self.socket, **captures))
+        callback = method(message.topic, *names, self.socket, **captures)
+        return self._guard(route.method, callback, message.topic)
 
     def _following(self) -> list[Message]:
         """Take the messages that wait at the head of the mailbox and that no route takes."""
@@ -108,7 +109,12 @@ class Dispatcher(GenServer):
         raise NotImplementedError
 
     def _guard(
-        self, name: str, callback: Coroutine[Any, Any, Any], *, raises: bool = False
+        self,
+        name: str,
+        callback: Coroutine[Any, Any, Any],
+        topic: str | None,
+        *,
+        raises: bool = False,
     ) -> Coroutine[Any, Any, Any]:
         raise NotImplementedError
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from slipstream.connection import Phase
+from slipstream.connection import Phase, RecordedFrame
 from slipstream.errors import AwaitTimeoutError, CallingSelfError, LinkError, ServerGoneError
 from slipstream.otp import ServerRef, SupervisorRef, process_of, wait_event
 from slipstream.reasons import NOPROC
@@ -98,17 +98,32 @@ class ClientRef(ServerRef):
             ServerGoneError: if the client does not run just now.
             WrongTaskError: from another thread than trio's.
         """
-        server = self._server()
-        if server is None:
-            raise ServerGoneError(self, NOPROC)
-        server.check_thread()
-        return server.health()
+        return self._running().health()
+
+    def recorded_frames(self) -> tuple[RecordedFrame, ...]:
+        """Give the last frames of the client's link, the oldest first: its flight recorder.
+
+        ``Config.flight_recorder`` says how many are kept; their payloads are shown only with
+        ``Config.log_payloads``.
+
+        Raises:
+            ServerGoneError: if the client does not run just now.
+            WrongTaskError: from another thread than trio's.
+        """
+        return self._running().uplink.recorded_frames()
 
     @property
     def connections(self) -> SupervisorRef | None:
         """The supervisor of the client's connection, once there is one: to look into the tree."""
         server = self._server()
         return server.connections if server is not None else None
+
+    def _running(self) -> "ClientServer":
+        server = self._server()
+        if server is None:
+            raise ServerGoneError(self, NOPROC)
+        server.check_thread()
+        return server
 
     def _server(self) -> "ClientServer | None":
         process = process_of(self)

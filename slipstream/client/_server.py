@@ -93,6 +93,12 @@ _EVENTS: Final[dict[str, str]] = {}
 _JOINED: Final = (
     TopicStatus.JOINED
 )  # looking a member up in its enum takes longer than all the rest
+_NO_TOPIC: Final = frozenset({
+    "init", "handle_connect", "handle_disconnect", "handle_reply", "handle_push_failed",
+    "handle_call", "handle_cast", "handle_info", "handle_continue", "handle_messages",
+    "handle_gave_up", "terminate",
+})  # fmt: skip
+"""Callbacks whose first argument is no topic; a method of ``@on_message`` gets one, too."""
 _CODE_BY_CAUSE: Final = {"asked": 1000, "cancelled": 1001, "failed": 1001}
 
 
@@ -106,7 +112,7 @@ class ClientServer(Dispatcher, restart="permanent"):
         self._thread = threading.get_ident()
         self.applied_end = 0
         self.applied_open = 0
-        self.uplink = Link(Inbox(self._mail()))
+        self.uplink = Link(Inbox(self._mail()), client=self._process.label)
         self.topics = Topics(self)
         self.pushes = Pushes(self, self.topics)
         self.socket = Socket(self)
@@ -401,9 +407,10 @@ class ClientServer(Dispatcher, restart="permanent"):
         return self.uplink.config is not None and self.uplink.config.log_payloads
 
     def format_status(self, status: Status, /) -> Status:
-        """Show no payload in reports unless that is wanted."""
+        """Show the last frames in reports, and no payload unless that is wanted."""
         message = status.message if self.shows_payloads else without_payload(status.message)
-        return attrs.evolve(status, message=message)
+        shown = attrs.evolve(status, message=message, log=self.uplink.log())
+        return self.client.format_status(shown)
 
     @property
     def _slipstream_state(self) -> object:
@@ -450,10 +457,16 @@ class ClientServer(Dispatcher, restart="permanent"):
 
     def _call(self, name: str, *args: Any, raises: bool = False) -> Coroutine[Any, Any, Any]:
         """Call the callback *name*, to be awaited."""
-        return self._guard(name, getattr(self.client, name)(*args), raises=raises)
+        topic = None if name in _NO_TOPIC else args[0]
+        return self._guard(name, getattr(self.client, name)(*args), topic, raises=raises)
 
     async def _guard(
-        self, name: str, callback: Coroutine[Any, Any, Any], *, raises: bool = False
+        self,
+        name: str,
+        callback: Coroutine[Any, Any, Any],
+        topic: str | None,
+        *,
+        raises: bool = False,
     ) -> Any:
         """Await *callback*, and give what it returned; a ``LinkError`` ends it only, unless *raises*."""
         try:
@@ -462,7 +475,10 @@ class ClientServer(Dispatcher, restart="permanent"):
             event = _EVENTS[name] = f"slipstream.client.{name}"
         try:
             if telemetry.attached(event):
-                with telemetry.span(event, clock=trio.current_time, client=str(self.ref)):
+                about = {} if topic is None else {"topic": topic}
+                with telemetry.span(
+                    event, clock=trio.current_time, client=self.uplink.client, **about
+                ):
                     return self._checked(name, await callback)
             result = await callback
             return result if result is None and not raises else self._checked(name, result)
@@ -525,7 +541,7 @@ class ClientServer(Dispatcher, restart="permanent"):
 
     def _execute(self, event: str, /, **metadata: Any) -> None:
         if telemetry.attached(event):
-            telemetry.execute(event, client=str(self.ref), **metadata)
+            telemetry.execute(event, client=self.uplink.client, **metadata)
 
 
 def _uncounted_unless_a_bug(reason: ExitReason, _: int) -> float | None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from slipstream.config import Config
-from slipstream.connection import Phase
+from slipstream.connection import Phase, RecordedFrame
 from slipstream.errors import ConfigError, ReplyError, ServerGoneError
 from slipstream.interfaces import Message, Payload
 from slipstream.presence import Presence
@@ -101,6 +101,15 @@ class Socket:
         """Take a snapshot of how the link is doing; also of a client that has ended."""
         self._server.check_thread()
         return self._server.health()
+
+    def recorded_frames(self) -> tuple[RecordedFrame, ...]:
+        """Give the last frames, the oldest first: the flight recorder; also of an ended client.
+
+        ``Config.flight_recorder`` says how many are kept; their payloads are shown only with
+        ``Config.log_payloads``.
+        """
+        self._server.check_thread()
+        return self._server.uplink.recorded_frames()
 
     def _status(self, name: str) -> TopicStatus | None:
         topic = self._server.topics.get(name)

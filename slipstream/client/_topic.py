@@ -52,6 +52,7 @@ class Topic:
         "rejoin",
         "response",
         "seen_by",
+        "span",
         "status",
         "timer",
     )
@@ -66,6 +67,7 @@ class Topic:
         self.generation = 0
         self.response: Any = None
         self.reason: TopicCloseReason | None = None
+        self.span = 0
         self.failures = 0
         self.fetching = 0  # the generation that a provider of params was called for
         self.attempt = 0

@@ -314,6 +314,7 @@ class Topics:
         topic.join_ref = sent.ref
         topic.generation = link.generation
         topic.asked_at = trio.current_time()
+        topic.span = telemetry.new_span()
         self._tell_of_join(topic, "start", params=params)
 
     def _tell_of_join(self, topic: Topic, what: str, **data: Any) -> None:
@@ -325,7 +326,8 @@ class Topics:
                 data = {key: value for key, value in data.items() if key == "reason"}
             if what != "start":
                 data["duration"] = trio.current_time() - topic.asked_at
-            telemetry.execute(event, topic=topic.name, **data)
+            client = self._host.uplink.client
+            telemetry.execute(event, span=topic.span, client=client, topic=topic.name, **data)
 
     def _leave_wire(self, topic: Topic, timeout: float | None) -> bool:
         link = self._host.uplink
@@ -355,7 +357,12 @@ class Topics:
         topic.gap, topic.joined_before = topic.joined_before, True
         if topic.gap and telemetry.attached("slipstream.client.gap"):
             seconds = topic.joined_at - topic.lost_at
-            telemetry.execute("slipstream.client.gap", topic=topic.name, seconds=seconds)
+            telemetry.execute(
+                "slipstream.client.gap",
+                client=self._host.uplink.client,
+                topic=topic.name,
+                seconds=seconds,
+            )
 
     def _tell_of_limit(self, topic: Topic) -> None:
         joined = sum(other.status is TopicStatus.JOINED for other in self._topics.values())
@@ -367,7 +374,12 @@ class Topics:
             )  # fmt: skip
         topic.held = True
         if telemetry.attached("slipstream.client.too_many_topics"):
-            telemetry.execute("slipstream.client.too_many_topics", topic=topic.name, joined=joined)
+            telemetry.execute(
+                "slipstream.client.too_many_topics",
+                client=self._host.uplink.client,
+                topic=topic.name,
+                joined=joined,
+            )
 
     def _use_room(self) -> None:
         """Ask again for one of the topics that the server had no room for."""
@@ -397,6 +409,7 @@ class Topics:
         if telemetry.attached("slipstream.client.rejoin"):
             telemetry.execute(
                 "slipstream.client.rejoin",
+                client=self._host.uplink.client,
                 topic=topic.name,
                 reason=reason,
                 delay=delay,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import trio
 
+from slipstream import telemetry
 from slipstream.connection import (
     ConnectionEnded,
     ConnectionOpened,
@@ -256,6 +257,28 @@ async def request(
     when_unjoined: WhenUnjoined,
 ) -> ChannelReply:
     """Push and wait for the reply; the reply overtakes what lies unread."""
+    if not telemetry.attached("slipstream.client.request"):
+        return await _request(server, topic, event, payload, timeout, when_unjoined)
+    with telemetry.span(
+        "slipstream.client.request",
+        clock=trio.current_time,
+        client=server.uplink.client,
+        topic=topic,
+        event=event,
+    ) as told:
+        reply = await _request(server, topic, event, payload, timeout, when_unjoined)
+        told["status"] = reply.status
+    return reply
+
+
+async def _request(
+    server: "ClientServer",
+    topic: str,
+    event: str,
+    payload: Payload,
+    timeout: float | None,
+    when_unjoined: WhenUnjoined,
+) -> ChannelReply:
     seconds = server.push_timeout if timeout is None else timeout
     waiter = Waiter(topic, event, seconds)
     ref: str | None = None

@@ -1,6 +1,7 @@
 """What may stand in a request: checks of whatever comes from outside. No message shows a secret."""
 
 import os
+import re
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from urllib.parse import urlencode, urlsplit
 
 from slipstream.errors import ConfigError
 
-from ._validators import Field, refuse
+from ._validators import Field, harmless, refuse
 
 __all__ = [
     "check_headers",
@@ -61,15 +62,23 @@ _URI = "a URI such as 'ws://host:4000/socket/websocket'"
 
 
 def uri_field(instance: Any, field: Field, value: Any) -> None:
-    if isinstance(value, str):
-        _check_uri(value)
-    elif not isinstance(value, tuple) or not value:
-        refuse(instance, field, value, f"{_URI}, or a list of one or more")
-    else:
-        for uri in value:  # pyright: ignore[reportUnknownVariableType]  # any tuple
-            if not isinstance(uri, str):
-                refuse(instance, field, uri, f"{_URI}, or a list of one or more")
-            _check_uri(uri)
+    """Refuse what is no URI, and no tuple of one or more."""
+    for uri in [value] if isinstance(value, str) else _several(instance, field, value):
+        if not isinstance(uri, str):
+            refuse(instance, field, harmless(uri), f"{_URI}, or a list of one or more")
+        _check_uri(uri)
+
+
+def _several(instance: Any, field: Field, value: Any) -> Sequence[Any]:
+    given: Any = value
+    if not isinstance(value, tuple) or not value:
+        refuse(
+            instance,
+            field,
+            given if given == () else harmless(given),
+            f"{_URI}, or a list of one or more",
+        )
+    return given  # type: ignore[no-any-return]  # any tuple
 
 
 def _check_uri(value: str) -> None:
@@ -83,8 +92,12 @@ def _check_uri(value: str) -> None:
     try:
         parts = urlsplit(value)
         port = parts.port
-    except ValueError as error:
-        raise ConfigError(f"Config.uri {shown!r}: {error}; accepted is {accepted}") from error
+    except ValueError:
+        # The messages of these would tell parts of a password that holds a slash or a bracket.
+        raise ConfigError(
+            f"Config.uri {shown!r}: it has no host, or a port out of range 0-65535; "
+            f"accepted is {accepted}"
+        ) from None
     if parts.scheme not in {"ws", "wss"}:
         raise ConfigError(
             f"Config.uri {shown!r} has unknown scheme {parts.scheme!r}; accepted are 'ws' and 'wss'"
@@ -97,14 +110,25 @@ def _check_uri(value: str) -> None:
         raise ConfigError(f"Config.uri {shown!r} has a fragment, which a ws: URI may not have")
 
 
+_HOST_AND_PATH = re.compile(r"([^:/]*|\[[^]/]*\])(:\d*)?(/.*)?", re.DOTALL)
+
+
 def safe_uri(uri: str) -> str:
-    """Give *uri* without its query and userinfo, where secrets may stand."""
-    head, _, _ = uri.partition("?")
-    scheme, mark, rest = head.partition("://")
-    if not mark:  # no URI with a host, but userinfo may stand in it all the same
-        return head.rpartition("@")[2]
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}{mark}{authority.rpartition('@')[2]}{slash}{path}"
+    """Give *uri* without its query, fragment and userinfo, where secrets may stand.
+
+    It may be none: whatever could be part of a password that is not percent-encoded is left out.
+    """
+    scheme, mark, rest = uri.partition("://")
+    if not mark:
+        scheme, rest = "", uri
+    head = re.split(r"[?#]", rest, maxsplit=1)[0]
+    if "@" in head:
+        head = head.rpartition("@")[2]
+    elif not _HOST_AND_PATH.fullmatch(head):
+        # The beginning of a password with a question mark or a hash in it; or a password where a
+        # port should stand, since the "@host" behind it is missing.
+        head = "" if "@" in rest else head.partition(":")[0]
+    return f"{scheme}{mark}{head}"
 
 
 def safe_uris(uri: str | Sequence[str]) -> str | list[str]:
@@ -128,6 +152,10 @@ _OWN_HEADERS = frozenset(
 """What the upgrade sets itself (RFC 6455, 4.1), or what would give its request a body."""
 
 
+_NO_TOKEN = re.compile(r"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
+"""What may not stand in a header's name (RFC 9110, 5.6.2)."""
+
+
 def headers_field(instance: Any, field: Field, value: Any) -> None:
     if not callable(value):
         check_headers(value)
@@ -148,14 +176,18 @@ def check_headers(headers: Any, *, of: str = "Config") -> tuple[tuple[str, str],
         ) from None
     for name, value in checked:
         if not isinstance(name, str) or not isinstance(value, str):
-            raise ConfigError(f"{of}.headers: {name!r} and its value are not both strings")
+            kinds = f"{type(name).__name__} and {type(value).__name__}"
+            raise ConfigError(f"{of}.headers: a name and its value are {kinds}, not both strings")
         if name.lower() in _OWN_HEADERS:
             raise ConfigError(
                 f"{of}.headers: {name!r} is set by the upgrade itself; accepted are others"
             )
-        token = name.isascii() and name and all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in name)
-        if not token:
-            raise ConfigError(f"{of}.headers: {name!r} is no header name (RFC 9110, 5.1)")
+        if not name or _NO_TOKEN.search(name):
+            # "authorization: Bearer ..." as a name holds the secret, too.
+            shown = _NO_TOKEN.split(name, maxsplit=1)[0]
+            raise ConfigError(
+                f"{of}.headers: a name that begins with {shown!r} is no header name (RFC 9110, 5.1)"
+            )
         # The value may be a secret: it is not shown.
         if any(ord(c) < 32 or ord(c) > 126 for c in value) or value != value.strip():
             raise ConfigError(
@@ -195,12 +227,13 @@ def check_params(config: Any, params: Any) -> dict[Any, Any]:
 def subprotocols_field(instance: Any, field: Field, value: Any) -> None:
     accepted = "a list or tuple of subprotocol names (RFC 6455, 4.1)"
     if not isinstance(value, tuple):
-        refuse(instance, field, value, accepted)
+        refuse(instance, field, type(value).__name__, accepted)
     for name in value:  # pyright: ignore[reportUnknownVariableType]  # any tuple
         if not isinstance(name, str) or not name or not name.isascii() or not name.isprintable():
-            refuse(instance, field, value, accepted)
+            refuse(instance, field, "one that is none", accepted)
         if any(char in name for char in ' ,;"()<>@:/[]?={}\\'):
-            refuse(instance, field, value, accepted)
+            # phoenix.js puts tokens here, so they are not shown.
+            refuse(instance, field, "one that is none", accepted)
 
 
 def check_subprotocols(names: Any, *, of: str) -> None:

@@ -25,6 +25,7 @@ from ._checks import (
     check_params,
     headers_field,
     params_field,
+    safe_uri,
     safe_uris,
     subprotocols_field,
     token_field,
@@ -150,6 +151,8 @@ class Config:
         last_seen: gives what a message of a topic is known by on the server, such as a number or a
             cursor, or ``None`` for one that has nothing of the kind. Providers of join params are
             offered the newest (:class:`~slipstream.interfaces.JoinContext`), so that a server can go on there.
+        flight_recorder: how many of the last frames are kept, to be shown when something ends; 0
+            keeps none.
         log_payloads: whether payloads may stand in log lines and reports.
         transport: by default a WebSocket over TCP or TLS; one of your own sees to *proxy* and
             *unix_socket*, too.
@@ -208,7 +211,7 @@ class Config:
         default="ignore", validator=one_of("ignore", "close"), kw_only=True
     )
     subprotocols: Sequence[str] = attrs.field(
-        default=(), converter=_names, validator=subprotocols_field, kw_only=True
+        default=(), converter=_names, validator=subprotocols_field, repr=False, kw_only=True
     )
     serializer: Serializer | None = attrs.field(
         default=None, validator=has("vsn", "encode", "decode", none=True), kw_only=True
@@ -250,6 +253,7 @@ class Config:
     last_seen: Callable[[Message], Any] | None = attrs.field(
         default=None, validator=optional_function("(message) -> value"), repr=False, kw_only=True
     )
+    flight_recorder: int = attrs.field(default=32, validator=whole(least=0), kw_only=True)
     log_payloads: bool = attrs.field(default=False, validator=instance_of(bool), kw_only=True)
     transport: OpenTransport | None = attrs.field(
         default=None, validator=_check_transport, repr=False, kw_only=True
@@ -290,6 +294,11 @@ class Config:
         return (self.uri,) if isinstance(self.uri, str) else tuple(self.uri)
 
     @property
+    def safe_uri(self) -> str:
+        """The URI without its query and userinfo, to be shown; several with a comma between."""
+        return ", ".join(safe_uri(uri) for uri in self.uris)
+
+    @property
     def vsn(self) -> str:
         """The protocol version that the serializer speaks."""
         return self.serializer.vsn if self.serializer is not None else "2.0.0"
@@ -321,8 +330,8 @@ class Config:
                 return cls(**options)
             case _:
                 raise ConfigError(  # pyright: ignore[reportUnreachable]  # whatever a caller gives
-                    f"a configuration was expected, not {argument!r}; accepted is a URI, a mapping "
-                    "of options, or a Config"
+                    f"a configuration was expected, not a value of type {type(argument).__name__}; "
+                    "accepted is a URI, a mapping of options, or a Config"
                 )
 
 

@@ -9,7 +9,7 @@ import attrs
 
 from slipstream.errors import ConfigError
 
-from ._validators import Field, refuse
+from ._validators import Field, harmless, refuse
 
 __all__ = [
     "ENVIRONMENT",
@@ -108,7 +108,7 @@ def proxy_field(instance: Any, field: Field, value: Any) -> None:
     if value is None or value == ENVIRONMENT:
         return
     if not isinstance(value, str):
-        refuse(instance, field, value, f"{_ACCEPTED}; {ENVIRONMENT!r}; or None")
+        refuse(instance, field, harmless(value), f"{_ACCEPTED}; {ENVIRONMENT!r}; or None")
     try:
         proxy = parse_proxy(value)
     except ValueError as error:

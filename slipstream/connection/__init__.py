@@ -8,17 +8,20 @@ starts the next when one ends.
 from ._connection import Connection
 from ._inbox import Inbox, Nudge, Waiter, WaitsOverflowed
 from ._link import ConnectionEnded, ConnectionOpened, Link, LinkEvent, Phase, Wire
+from ._recorder import FlightRecorder, RecordedFrame
 from ._request import build_request, provide
 
 __all__ = [
     "Connection",
     "ConnectionEnded",
     "ConnectionOpened",
+    "FlightRecorder",
     "Inbox",
     "Link",
     "LinkEvent",
     "Nudge",
     "Phase",
+    "RecordedFrame",
     "Waiter",
     "WaitsOverflowed",
     "Wire",

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NoReturn
 
+import attrs
 import trio
 
 from slipstream import telemetry
 from slipstream.config import Coalesce, Config, safe_uri
 from slipstream.errors import ConnectError, DisconnectedError, LinkError, ServerGoneError
-from slipstream.interfaces import Message, Transport
-from slipstream.otp import Exit, GenServer, NoReply, wait_event
+from slipstream.interfaces import Message, Transport, TransportStatistics
+from slipstream.otp import Exit, GenServer, NoReply, Status, wait_event
 from slipstream.protocol import (
     Command,
     Event,
@@ -96,6 +97,10 @@ class Connection(GenServer, restart="permanent"):
             isinstance(reason, Crashed) and isinstance(reason.exception, LinkError)
         )
 
+    def format_status(self, status: Status, /) -> Status:
+        """Show the last frames: a bug here is often about one of them."""
+        return attrs.evolve(status, log=self._link.log())
+
     # What the client calls
 
     def command(self, command: Command, /) -> Outgoing:
@@ -146,6 +151,17 @@ class Connection(GenServer, restart="permanent"):
         return self._machine.last_rtt if self._machine is not None else None
 
     @property
+    def queued_bytes(self) -> int:
+        """How many bytes wait to be written."""
+        return self._queued
+
+    @property
+    def traffic(self) -> TransportStatistics:
+        """What was sent and received over this connection so far."""
+        transport = self._transport
+        return transport.statistics() if transport is not None else TransportStatistics()
+
+    @property
     def discarded(self) -> dict[str, int]:
         """How many frames were discarded so far, by kind."""
         return dict(self._machine.discarded) if self._machine is not None else {}
@@ -164,12 +180,18 @@ class Connection(GenServer, restart="permanent"):
                 reason = ClosedByClient()
         finally:
             # Sync from here on: the client learns of every end, also of a bug's and of a kill's.
+            traffic = self.traffic
             machine, self._machine, self._transport = self._machine, None, None
             self._room.set()
             events = machine.end() if machine is not None else []
             reason = self._why or reason or ConnectionCrashed(self._failure_or(sys.exception()))
-            self._execute("slipstream.connection.disconnect", reason=reason)
-            link.ended(reason, list(events))
+            if telemetry.attached("slipstream.connection.disconnect"):
+                self._execute(
+                    "slipstream.connection.disconnect",
+                    reason=reason,
+                    frames=link.recorded_frames(),
+                )
+            link.ended(reason, list(events), traffic)
         if not self._ending:  # else the process ends already, for a reason of its own
             raise self._exit_for(reason)
 
@@ -178,6 +200,7 @@ class Connection(GenServer, restart="permanent"):
             with telemetry.span(
                 "slipstream.connection.connect",
                 clock=trio.current_time,
+                client=self._link.client,
                 generation=self._link.generation,
                 config=config,
                 uri=safe_uri(self._link.uri or ""),
@@ -202,9 +225,10 @@ class Connection(GenServer, restart="permanent"):
         return opener(request, on_written=self._written)
 
     async def _read(self, config: Config, transport: Transport) -> NoReturn:
-        link, inbox = self._link, self._link.inbox
+        link, inbox, recorder = self._link, self._link.inbox, self._link.recorder
+        serializer = serializer_of(config)
         machine = self._machine = SocketMachine(
-            serializer_of(config),
+            serializer,
             refs=link.refs,
             heartbeat_interval=config.heartbeat_interval or None,
             heartbeat_timeout=config.heartbeat_timeout,
@@ -215,8 +239,10 @@ class Connection(GenServer, restart="permanent"):
         self._rearmed.set()
         while True:
             frames = await transport.receive()
-            events = machine.receive(frames, trio.current_time())
+            now = trio.current_time()
             size = sum(map(len, frames))
+            recorder.received(frames, size, now)
+            events = machine.receive(frames, now)
             self._execute(
                 "slipstream.connection.handle", frames=len(frames), size=size, events=len(events)
             )
@@ -302,6 +328,7 @@ class Connection(GenServer, restart="permanent"):
             # It is closing: the machine's end() will tell of everything that was not written.
             return
         self._queued += len(outgoing.frame.data)
+        self._link.recorder.sent(outgoing.frame, trio.current_time())
         self._rearm()
 
     def _written(self, tokens: Sequence[Any]) -> None:
@@ -346,7 +373,8 @@ class Connection(GenServer, restart="permanent"):
 
     def _execute(self, event: str, /, **metadata: Any) -> None:
         if telemetry.attached(event):
-            telemetry.execute(event, generation=self._link.generation, **metadata)
+            link = self._link
+            telemetry.execute(event, client=link.client, generation=link.generation, **metadata)
 
     def _attempt_only_cancel(self) -> None:
         if self._transport is None:

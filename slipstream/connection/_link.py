@@ -16,7 +16,7 @@ import trio
 from slipstream import telemetry
 from slipstream.config import Config, safe_uri
 from slipstream.errors import ConnectError, DisconnectedError, LinkError
-from slipstream.interfaces import Fatal, Hold, Retry, Serializer, Verdict
+from slipstream.interfaces import Fatal, Hold, Retry, Serializer, TransportStatistics, Verdict
 from slipstream.otp import wait_event
 from slipstream.protocol import Command, Event, Outgoing, RefCounter, TopicState, V2Serializer
 from slipstream.reasons import (
@@ -28,6 +28,7 @@ from slipstream.reasons import (
 )
 
 from ._inbox import Inbox
+from ._recorder import FlightRecorder, RecordedFrame
 from ._rotation import Rotation
 
 __all__ = [
@@ -98,6 +99,16 @@ class Wire(Protocol):
         """Seconds between the last heartbeat and its answer."""
         ...
 
+    @property
+    def queued_bytes(self) -> int:
+        """How many bytes wait to be written."""
+        ...
+
+    @property
+    def traffic(self) -> TransportStatistics:
+        """What was sent and received over this connection so far."""
+        ...
+
 
 class Link:
     """A client's link to its server, over all its connections.
@@ -109,6 +120,9 @@ class Link:
             this one (phoenix.js counts likewise).
         generation: the number of attempts so far; each connection has one.
         phase: what the link is doing.
+        since: when the phase began, on trio's clock.
+        client: what the client is called, in telemetry events.
+        recorder: the last frames, of all connections.
         connection: the connection process of the moment, from the start of its attempt.
         attempt: failures in a row, as the policy counts them.
         close_code: the code that a stop of the client closes with.
@@ -117,12 +131,16 @@ class Link:
         last_end: how the last connection or attempt ended.
     """
 
-    def __init__(self, inbox: Inbox) -> None:
+    def __init__(self, inbox: Inbox, *, client: str = "") -> None:
         self.config: Config | None = None
         self.inbox = inbox
+        self.client = client
+        self.recorder = FlightRecorder()
         self.refs = RefCounter()
         self.generation = 0
-        self.phase = Phase.DOWN
+        self._phase = Phase.DOWN
+        self.since = trio.current_time()
+        self._span = 0
         self.connection: Wire | None = None
         self.attempt = 0
         self.close_code = 1000
@@ -153,6 +171,7 @@ class Link:
             self._rotation = Rotation(config.uris)
         self.config = config
         self.inbox.set_limits(config.inbound_limit, config.inbound_bytes)
+        self.recorder.resize(config.flight_recorder)
         self._want(at=0.0)
         if moved:
             self._count_afresh()
@@ -212,6 +231,7 @@ class Link:
         if telemetry.attached("slipstream.connection.reconnect"):
             telemetry.execute(
                 "slipstream.connection.reconnect",
+                client=self.client,
                 delay=delay,
                 attempt=self.attempt,
                 reason=ended.reason,
@@ -251,6 +271,37 @@ class Link:
         return serializer_of(self.config) if self.config is not None else V2Serializer()
 
     @property
+    def phase(self) -> Phase:
+        """What the link is doing."""
+        return self._phase
+
+    @phase.setter
+    def phase(self, phase: Phase) -> None:
+        if phase is not self._phase:
+            self._phase = phase
+            self.since = trio.current_time()
+
+    def count(self) -> Counter[str]:
+        """Give the counters, with what the connection of the moment has carried so far."""
+        counters = self.counters.copy()
+        if self.connection is not None:
+            counters.update(_counted(self.connection.traffic))
+        return counters
+
+    def recorded_frames(self) -> tuple[RecordedFrame, ...]:
+        """Give the last frames, the oldest first; payloads only with ``Config.log_payloads``."""
+        config = self.config
+        if config is None:
+            return ()
+        serializer = config.serializer or V2Serializer(json=config.json)
+        return self.recorder.frames(serializer, payloads=config.log_payloads)
+
+    def log(self) -> tuple[str, ...]:
+        """Give the last frames as lines of a report."""
+        now = trio.current_time()
+        return tuple(frame.ago(now) for frame in self.recorded_frames())
+
+    @property
     def wanted(self) -> bool:
         """Whether the client wants a connection."""
         return self._wanted
@@ -282,7 +333,9 @@ class Link:
         self.generation += 1
         self.connection = connection
         self.phase = Phase.CONNECTING
+        self.counters["attempts"] += 1
         self._began_at = trio.current_time()
+        self._span = telemetry.new_span()
         self._tell_of_connect("start")
         self._tell()
         return self.generation
@@ -290,12 +343,18 @@ class Link:
     def opened(self, headers: tuple[tuple[str, str], ...]) -> None:
         """Note that the attempt succeeded, and tell the client."""
         self.phase = Phase.OPEN
+        self.counters["connects"] += 1
         self.opened_at = trio.current_time()
         self._tell_of_connect("stop", duration=self.opened_at - self._began_at, headers=headers)
         self.inbox.deliver([ConnectionOpened(self.generation, headers)], 0)
         self._tell()
 
-    def ended(self, reason: DisconnectReason, events: list[Any]) -> None:
+    def ended(
+        self,
+        reason: DisconnectReason,
+        events: list[Any],
+        traffic: TransportStatistics,
+    ) -> None:
         """Note that the connection ended, or the attempt failed; tell the client, with last *events*."""
         now = trio.current_time()
         was_open = self.phase is Phase.OPEN
@@ -315,6 +374,9 @@ class Link:
         # Where the client itself closed, it has decided already.
         self._undecided = None if isinstance(reason, ClosedByClient) else ended
         self._ended_at = now
+        if was_open:
+            self.counters["disconnects"] += 1
+        self.counters.update(_counted(traffic))
         self.last_end = ended
         self.connection = None
         self.phase = Phase.WAITING if self._wanted else Phase.DOWN
@@ -331,9 +393,14 @@ class Link:
     def _tell_of_connect(self, what: str, **data: Any) -> None:
         event = f"slipstream.client.connect.{what}"
         if telemetry.attached(event):
-            uri = safe_uri(self.uri or "")
             telemetry.execute(
-                event, generation=self.generation, config=self.config, uri=uri, **data
+                event,
+                span=self._span,
+                client=self.client,
+                generation=self.generation,
+                config=self.config,
+                uri=safe_uri(self.uri or ""),
+                **data,
             )
 
     def _want(self, *, at: float) -> None:
@@ -363,9 +430,10 @@ class Link:
         if telemetry.attached("slipstream.connection.gave_up"):
             telemetry.execute(
                 "slipstream.connection.gave_up",
-                why=verdict.why,
+                client=self.client,
                 attempt=self.attempt,
                 reason=ended.reason,
+                why=verdict.why,
             )
         self._stay_down()
 
@@ -387,3 +455,12 @@ class Link:
 def serializer_of(config: Config) -> Serializer:
     """Give what a connection with *config* speaks."""
     return config.serializer or V2Serializer(json=config.json)
+
+
+def _counted(traffic: TransportStatistics) -> dict[str, int]:
+    return {
+        "messages_sent": traffic.messages_sent,
+        "messages_received": traffic.messages_received,
+        "bytes_sent": traffic.bytes_sent,
+        "bytes_received": traffic.bytes_received,
+    }

@@ -17,7 +17,7 @@ from slipstream.config import (
     check_token,
     proxy_from_environment,
 )
-from slipstream.errors import ConfigError, ConnectError
+from slipstream.errors import ConfigError, ConnectError, ProviderError
 from slipstream.interfaces import ConnectRequest
 
 __all__ = ["build_request", "provide"]
@@ -34,25 +34,30 @@ async def provide(provider: Any, *, timeout: float, what: str) -> Any:  # noqa: 
     through to the function.
 
     Raises:
-        ConnectError: with step ``"provider"``, if the function raised or took too long.
+        ConnectError: with step ``"provider"``, if the function raised (then with a
+            ``ProviderError`` as its cause) or took too long.
     """
     await trio.lowlevel.checkpoint()
     if not callable(provider):
         return provider
     started = trio.current_time()
     with trio.move_on_after(timeout):
+        failure: Exception | None = None
+        value: Any = None
         try:
             value = provider()
             if inspect.isawaitable(value):
                 value = await value
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - boundary: the call of a user's credential provider
+            failure = error
+        if failure is not None:
+            # Out of the handler, so that what was raised is not its context either: it may hold
+            # the very secret that was to be provided.
+            hidden = ProviderError(what, failure)
             seconds = trio.current_time() - started
             raise ConnectError(
-                f"the provider of {what} raised {error!r}",
-                step="provider",
-                seconds=seconds,
-                provider=what,
-            ) from error
+                str(hidden), step="provider", seconds=seconds, provider=what
+            ) from hidden
         return value
     raise ConnectError(
         f"the provider of {what} took longer than provider_timeout, {timeout:g} s",

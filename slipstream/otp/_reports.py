@@ -116,6 +116,7 @@ class CrashReport:
         message: what it had handled last.
         state: the attributes of its instance.
         client: who made the call that it was handling, and where that waits.
+        log: what it had kept of its last doings, the oldest first; as ``format_status`` gave it.
     """
 
     process: str
@@ -124,6 +125,7 @@ class CrashReport:
     message: Any
     state: Any
     client: str | None = None
+    log: tuple[str, ...] = ()
 
     def render(
         self, *, single_line: bool = False, depth: int = 4, items: int = 20, chars: int = 400
@@ -144,6 +146,9 @@ class CrashReport:
         ]
         if self.client is not None:
             lines.append(f"client: {self.client}")
+        if self.log:
+            lines.append(f"log, the last {len(self.log)}, the oldest first:")
+            lines.extend(f"  {line}" for line in self.log)
         return _lay_out(lines, single_line=single_line)
 
 

@@ -171,11 +171,13 @@ class Status:
         state: the attributes of the instance.
         message: the message that was being handled last.
         reason: why the process ended; ``None`` while it runs.
+        log: what the process has kept of its last doings, a line each; most keep nothing.
     """
 
     state: Mapping[str, Any]
     message: Any
     reason: ExitReason | None
+    log: tuple[str, ...] = ()
 
 
 class Request(Generic[T_co]):

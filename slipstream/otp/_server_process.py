@@ -316,6 +316,7 @@ class ServerProcess(Process):
             message=status.message,
             state=status.state,
             client=None if self._current is None else self._current.describe_task(),
+            log=status.log,
         )
         log_report(report, error=error)
 

@@ -142,8 +142,11 @@ def log_handling(event: HandlingBegan | HandlingEnded) -> None:
 async def traced(
     process: "Shell", handler: str, message: Any, handling: Coroutine[Any, Any, Any]
 ) -> Any:
-    """Await *handling*, and tell whoever traces *process*."""
+    """Await *handling*, and tell whoever traces *process*; the log, as ``format_status`` has it."""
     path, begin = process.path, trio.current_time()
+    if process.tracer is log_handling:
+        redacted = process.status(None).message
+        message = message if redacted is None else redacted
     _tell(process, HandlingBegan(path, handler, message))
 
     def end(result: Any) -> None:

@@ -280,7 +280,7 @@ class SocketMachine:
         status = fields.get("status")
         if not isinstance(status, str):
             self.discarded["undecodable"] += 1
-            return [FrameUndecodable(DecodeError(f"a reply without a status: {payload!r:.200}"))]
+            return [FrameUndecodable(DecodeError("a reply has no status that is a string"))]
         reply = ChannelReply(status, fields.get("response", {}))
         ref = message.ref
         if ref is not None and ref == self._heartbeat.ref and message.topic == PHOENIX:

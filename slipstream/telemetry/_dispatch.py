@@ -1,6 +1,7 @@
 """Events by dotted name, to whoever asked for them."""
 
 import inspect
+import itertools
 import logging
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -8,7 +9,16 @@ from typing import Any, Final, TypeAlias, cast
 
 from slipstream.errors import ConfigError
 
-__all__ = ["Handler", "attach", "attached", "capture_events", "detach", "execute", "span"]
+__all__ = [
+    "Handler",
+    "attach",
+    "attached",
+    "capture_events",
+    "detach",
+    "execute",
+    "new_span",
+    "span",
+]
 
 logger: Final = logging.getLogger("slipstream.telemetry")
 
@@ -20,6 +30,7 @@ _handlers: Final[dict[str, tuple[str, Handler]]] = {}
 # it is wanted. Both are emptied when that may have changed.
 _receivers: Final[dict[str, tuple[tuple[str, Handler], ...]]] = {}
 _attached: Final[dict[str, bool]] = {}
+_spans: Final = itertools.count(1)
 
 
 def attach(handler_id: str, event_or_prefix: str, function: Handler) -> None:
@@ -83,13 +94,20 @@ def execute(event: str, /, **data: Any) -> None:
             )
 
 
+def new_span() -> int:
+    """Give a number for one more span: what its start and its end have in common."""
+    return next(_spans)
+
+
 @contextmanager
 def span(event: str, /, *, clock: Callable[[], float], **data: Any) -> Generator[dict[str, Any]]:
     """Tell of the start and the end of a block: ``….start``, then ``….stop`` or ``….exception``.
 
-    The end carries ``duration`` in seconds of *clock*; an exception also ``error``, and it always
-    goes on, whatever it is. What the block puts into the dict it gets is told at the end too.
+    Both carry ``span``, a number of their own. The end carries ``duration`` in seconds of *clock*;
+    an exception also ``error``, and it always goes on, whatever it is. What the block puts into the
+    dict it gets is told at the end too.
     """
+    data = {"span": new_span(), **data}
     execute(f"{event}.start", **data)
     extra: dict[str, Any] = {}
     started = clock()

@@ -8,17 +8,25 @@ from typing import Any, Final
 
 import attrs
 
+from slipstream.reasons import ConnectFailed
+
 from ._dispatch import attach, detach
 
-__all__ = ["attach_logging", "detach_logging"]
+__all__ = ["attach_logging", "detach_logging", "plain"]
 
 _ID: Final = "slipstream-logging"
 # What users sent or received may be secret, and may be large; alone or inside a reason.
 _HIDDEN: Final = frozenset({
-    "body", "config", "headers", "message", "params", "payload", "request", "response",
+    "body", "config", "frames", "headers", "message", "params", "payload", "request", "response",
+    "span",
 })  # fmt: skip
 _LONGEST: Final = 200
 _DEEPEST: Final = 6
+# What happens all the time while nothing happens.
+_TRAFFIC: Final = re.compile(
+    r"slipstream\.client\.(?!connect\.|join\.)\w+\.(?:start|stop)$"
+    r"|slipstream\.connection\.(?:handle|heartbeat|connect\.\w+)$"
+)
 _STARTS: Final = ("slipstream.client.*.start", "slipstream.connection.*.start")
 
 
@@ -30,6 +38,11 @@ def attach_logging(
     skip: tuple[str, ...] = _STARTS,
 ) -> None:
     """Log the events below *prefix*, one line each, to *logger* (by default ``slipstream.events``).
+
+    What a person would follow goes to *level*: connects, joins, losses, what was decided about them,
+    failures, children that start and stop. What comes with every message (batches, callbacks that
+    went well, requests, heartbeats) goes to ``DEBUG``, and so does what says the same once more: the
+    connection's own connects, the end of an attempt that failed, the child that a connection is.
 
     A line is ``event key=value …``, with a value in quotes where it has blanks. Events that match
     one of the patterns in *skip* (as file names are matched: ``*``, ``?``) are left out; by default
@@ -45,11 +58,15 @@ def attach_logging(
     skipped = re.compile("|".join(map(translate, skip)) or "(?!)")
 
     def write(event: str, data: Mapping[str, Any]) -> None:
-        if not target.isEnabledFor(level) or skipped.match(event):
+        loud = min(level, logging.DEBUG) if _is_for_debugging(event, data) else level
+        if not target.isEnabledFor(loud) or skipped.match(event):
             return
-        shown = {key: _plain(value) for key, value in data.items() if key not in _HIDDEN}
+        shown = {key: plain(value) for key, value in data.items() if key not in _HIDDEN}
+        uri = getattr(data.get("config"), "safe_uri", None)
+        if uri is not None:
+            shown["uri"] = uri
         line = " ".join([event, *(f"{key}={_quoted(value)}" for key, value in shown.items())])
-        target.log(level, "%s", line, extra={"event": event, "data": shown})
+        target.log(loud, "%s", line, extra={"event": event, "data": shown})
 
     attach(_ID, prefix, write)
 
@@ -59,7 +76,15 @@ def detach_logging() -> bool:
     return detach(_ID)
 
 
-def _plain(value: Any) -> float | str | None:
+def _is_for_debugging(event: str, data: Mapping[str, Any]) -> bool:
+    if event == "slipstream.connection.disconnect":
+        return isinstance(data.get("reason"), ConnectFailed)  # client.connect.exception has told it
+    inner = (data.get("supervisor"), data.get("id")) == ("connections", "connection")
+    return inner or _TRAFFIC.match(event) is not None
+
+
+def plain(value: Any) -> float | str | None:
+    """Give *value* as a number or as text, of some length, without payloads."""
     if value is None or isinstance(value, int | float):
         return value
     return _text(value, _DEEPEST)

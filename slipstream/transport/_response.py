@@ -109,7 +109,7 @@ class ResponseReader:
         """Read one head, if it is complete; tell whether to go on with what is behind it."""
         buffer = self._buffer
         if not buffer.startswith(_BEGINNING[: len(buffer)]):
-            raise RemoteProtocolError(f"the answer is not HTTP: {bytes(buffer[:32])!r}")
+            raise RemoteProtocolError(f"the answer is not HTTP: {_safe(buffer[:32])!r}")
         end = _HEAD_END.search(buffer)
         if self._skipped + (end.end() if end else len(buffer)) > MAX_HEAD_BYTES:
             raise RemoteProtocolError("the head of the answer is over 64 KiB")
@@ -134,7 +134,7 @@ class ResponseReader:
         line, *lines = re.split(rb"\r?\n", head)
         found = _STATUS_LINE.match(line)
         if found is None:
-            raise RemoteProtocolError(f"the answer is not HTTP: {line[:64]!r}")
+            raise RemoteProtocolError(f"the answer is not HTTP: {_safe(line[:64])!r}")
         self.status = int(found[1])
         self.reason = (found[2] or b"").decode("latin-1").strip()
         pairs = (each.decode("latin-1").partition(":") for each in lines)
@@ -177,3 +177,8 @@ def _join_chunks(raw: bytes) -> tuple[bytes, bool]:
         at = found.end() + size
         at += 2 if raw[at : at + 1] == b"\r" else 1
     return bytes(body), False
+
+
+def _safe(line: bytes | bytearray) -> bytes:
+    # A server that sends back whatever it gets sends back the query, where a token may stand.
+    return bytes(line).partition(b"?")[0]

@@ -17,6 +17,7 @@ from slipstream import (
     DisconnectedError,
     HeartbeatTimeout,
     NoReply,
+    ProviderError,
     ReconnectPolicy,
     Reply,
     ServerGoneError,
@@ -194,7 +195,8 @@ def test_a_provider_that_fails_is_a_failed_attempt(fault: str) -> None:
             assert isinstance(failed.error, ConnectError)
             assert failed.error.step == "provider"
             if fault == "raises":
-                assert isinstance(failed.error.__cause__, ValueError)
+                assert isinstance(failed.error.__cause__, ProviderError)
+                assert isinstance(failed.error.__cause__.error, ValueError)
             assert h.network.requests == []
 
     virtual(scenario)

@@ -55,7 +55,8 @@ def test_everything_goes_through_a_serializer_of_ones_own(
             await settle()
             assert h.of("handle_leave") == [("t",)]
             end.reply(await end.next("heartbeat"))
-            assert h.ref.health().counters == {}
+            wrong = {"discarded", "undecodable", "stale", "dropped"}
+            assert not wrong & h.ref.health().counters.keys()
 
     virtual(scenario)
 

@@ -1,13 +1,14 @@
 """What an attempt needs to know."""
 
 import base64
+import traceback
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from slipstream import Config, ConfigError, ConnectError, PerMessageDeflate
+from slipstream import Config, ConfigError, ConnectError, PerMessageDeflate, ProviderError
 from slipstream.connection import build_request, provide
 from slipstream.protocol import V1Serializer
 
@@ -82,9 +83,9 @@ def _raises() -> Any:
 @pytest.mark.parametrize(
     ("options", "cause"),
     [
-        ({"params": _raises}, KeyError),
-        ({"headers": _raises}, KeyError),
-        ({"auth_token": _raises}, KeyError),
+        ({"params": _raises}, ProviderError),
+        ({"headers": _raises}, ProviderError),
+        ({"auth_token": _raises}, ProviderError),
         ({"params": lambda: 7}, ConfigError),
         ({"headers": lambda: {"a": "b\n"}}, ConfigError),
         ({"auth_token": lambda: ""}, ConfigError),
@@ -98,6 +99,21 @@ def test_what_a_provider_does_wrong_is_a_failed_attempt(
         run(build_request, Config(URI, **options))
     assert caught.value.step == "provider"
     assert isinstance(caught.value.__cause__, cause)
+
+
+def test_what_a_provider_raised_is_kept_and_never_printed() -> None:
+    """Its message may be the secret, or a URL that holds it; where it came from is told."""
+    with pytest.raises(ConnectError) as caught:
+        run(build_request, Config(URI, params=_raises))
+    cause = caught.value.__cause__
+    assert isinstance(cause, ProviderError)
+    assert (cause.what, str(cause.error)) == ("params", "'secret store'")
+    told = "".join(traceback.format_exception(caught.value))
+    # The line of the source has it, too; that is no secret of a run.
+    assert "'secret store'" not in told.replace('raise KeyError("secret store")', "")
+    assert "the provider of params raised KeyError" in told
+    assert "in _raises" in told
+    assert caught.value.__context__ is None
 
 
 def test_a_provider_has_its_own_time() -> None:

@@ -194,6 +194,27 @@ class Secretive(Puppet):
         return Status(state={"all": "<hidden>"}, message="<hidden>", reason=Shutdown("<hidden>"))
 
 
+class Chronicler(Puppet):
+    """Keeps a log of its own."""
+
+    def format_status(self, status: Status) -> Status:
+        return attrs.evolve(status, log=("began", "went on"))
+
+
+@virtual
+async def test_what_a_process_has_kept_of_its_doings_stands_in_its_report(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """OTP's format_status has a ``log``, too."""
+    async with open_supervisor([Chronicler.child_spec(id="a", restart="temporary")]) as supervisor:
+        supervisor.child("a").cast(crash(Boom("a bug")))
+        await settle()
+    report = records(caplog)[0].report
+    assert report.log == ("began", "went on")
+    assert report.render().endswith("log, the last 2, the oldest first:\n    began\n    went on")
+    assert report.render(single_line=True).endswith("the oldest first:; began; went on")
+
+
 @virtual
 async def test_a_report_names_the_way_to_the_process(caplog: pytest.LogCaptureFixture) -> None:
     """And has all that it shows as attributes; so has the supervisor's."""

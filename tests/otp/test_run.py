@@ -177,3 +177,91 @@ def test_an_orderly_end_of_the_supervisor_is_the_value() -> None:
             return await supervisor.wait()
 
     assert virtual_run(main) == SHUTDOWN
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """What the program said of itself, with its level: reports have more than one line, or a name."""
+    return [
+        (record.levelname, record.getMessage())
+        for record in caplog.records
+        if not hasattr(record, "report")
+    ]
+
+
+async def succeed() -> int:
+    return 0
+
+
+async def fail() -> None:
+    raise Boom("main")
+
+
+async def leave() -> None:
+    raise SystemExit(3)
+
+
+async def interrupt() -> None:
+    signal.raise_signal(signal.SIGTERM)
+    await trio.sleep_forever()
+
+
+async def interrupt_twice() -> None:
+    signal.raise_signal(signal.SIGINT)
+    with trio.CancelScope(shield=True):
+        await trio.sleep(0.05)
+        signal.raise_signal(signal.SIGTERM)
+        await trio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("main", "code", "said"),
+    [
+        (succeed, None, [("INFO", "ended")]),
+        (fail, None, [("ERROR", "ended by Boom")]),
+        (leave, 3, [("INFO", "ended by SystemExit, exit code 3")]),
+        (
+            interrupt,
+            143,
+            [
+                ("INFO", "SIGTERM: stopping in order; another signal kills"),
+                ("INFO", "stopped by SIGTERM, exit code 143"),
+            ],
+        ),
+        (
+            interrupt_twice,
+            130,
+            [
+                ("INFO", "SIGINT: stopping in order; another signal kills"),
+                ("WARNING", "SIGTERM after the first signal: killing what still runs"),
+                ("INFO", "stopped by SIGINT, exit code 130"),
+            ],
+        ),
+    ],
+)
+def test_each_end_of_a_program_is_a_line_and_a_code(
+    main: Any, code: int | None, said: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "slipstream")
+    try:
+        run(main)
+    except SystemExit as ended:
+        assert ended.code == code
+    except Boom:
+        assert main is fail
+    else:
+        assert code is None
+    assert lines(caplog) == said
+
+
+def test_children_that_end_are_a_line_with_the_reason(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "slipstream")
+    spec = puppet(
+        "s", init=lambda me: me.ref.cast(end(NORMAL)), restart="transient", significant=True
+    )
+
+    async def main() -> Any:
+        async with open_supervisor([spec], auto_shutdown="any_significant") as supervisor:
+            return await supervisor.wait()
+
+    assert virtual_run(main) == SHUTDOWN
+    assert lines(caplog)[-1] == ("INFO", "ended: Shutdown(detail=None)")

@@ -579,6 +579,34 @@ async def test_a_trace_is_logged_by_default(caplog: pytest.LogCaptureFixture) ->
 
 
 @virtual
+async def test_a_trace_in_the_log_shows_what_format_status_gives(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A function of one's own gets the message as it is."""
+
+    class Discreet(Puppet):
+        def format_status(self, status: Status) -> Status:
+            return attrs.evolve(status, message="<hidden>")
+
+    caplog.set_level(logging.INFO, "slipstream")
+    async with open_server(Discreet) as server:
+        await sys.trace(server)
+        server.cast(idle)
+        await settle()
+        assert "handle_cast gets '<hidden>'" in caplog.text
+        assert "idle" not in caplog.text
+        told: list[Any] = []
+        await sys.trace(server, told.append)
+        server.cast(idle)
+        await settle()
+        assert told[0].message is idle
+
+
+async def idle(me: Puppet) -> None:
+    """Do nothing."""
+
+
+@virtual
 async def test_a_trace_that_raises_is_taken_off(caplog: pytest.LogCaptureFixture) -> None:
     calls: list[Any] = []
 

@@ -238,10 +238,19 @@ def test_a_span_tells_its_start_and_its_stop_with_a_duration(heard: Heard) -> No
     with telemetry.span("app.work", clock=clock, job=7) as extra:
         clock.now += 2.5
         extra["found"] = "it"
+    span = heard[0][1]["span"]
     assert heard == [
-        ("app.work.start", {"job": 7}),
-        ("app.work.stop", {"job": 7, "found": "it", "duration": 2.5}),
+        ("app.work.start", {"span": span, "job": 7}),
+        ("app.work.stop", {"span": span, "job": 7, "found": "it", "duration": 2.5}),
     ]
+
+
+def test_each_span_has_a_number_of_its_own(heard: Heard) -> None:
+    with telemetry.span("app.outer", clock=Clock()), telemetry.span("app.inner", clock=Clock()):
+        assert telemetry.new_span() not in {data["span"] for _, data in heard}
+    outer, inner, inner_end, outer_end = (data["span"] for _, data in heard)
+    assert (outer, inner) == (outer_end, inner_end)
+    assert outer != inner
 
 
 @pytest.mark.parametrize(
@@ -261,9 +270,8 @@ def test_a_span_tells_an_exception_and_lets_it_go_on(error: BaseException, heard
     with pytest.raises(type(error)) as caught:
         work()
     assert caught.value is error
-    assert heard[1:] == [
-        ("app.work.exception", {"job": 7, "got": "so far", "duration": 1.0, "error": error})
-    ]
+    told = {"job": 7, "got": "so far", "duration": 1.0, "error": error}
+    assert heard[1:] == [("app.work.exception", {"span": heard[0][1]["span"], **told})]
 
 
 def test_a_cancelled_span_is_told_and_the_cancellation_goes_on(heard: Heard) -> None:
@@ -287,7 +295,8 @@ def test_the_data_of_a_span_cannot_replace_its_exception(heard: Heard) -> None:
 
     with pytest.raises(OSError, match=r"^$") as caught:
         work()
-    assert heard[-1][1] == {"error": caught.value, "duration": 0.0}
+    span = heard[0][1]["span"]
+    assert heard[-1][1] == {"span": span, "error": caught.value, "duration": 0.0}
 
 
 def test_a_span_whose_handler_raises_changes_nothing_for_the_block(

@@ -18,10 +18,13 @@ from slipstream import (
     HeartbeatTimeout,
     JoinError,
     JoinRefused,
+    NotJoinedError,
     TransportFailed,
+    coalesce,
+    on_message,
     telemetry,
 )
-from tests.client.support import Harness, harness, settle
+from tests.client.support import Harness, Recorder, harness, settle
 from tests.telemetry.support import virtual
 
 
@@ -71,11 +74,22 @@ def test_a_connection_is_two_spans_from_attempt_to_open() -> None:
     told = told_in(scenario)
     assert told.names("client.connect") == ["client.connect.start", "client.connect.stop"]
     config = told.one("client.connect.start")["config"]
-    connect = {"generation": 1, "config": config, "uri": config.uri}
-    assert told.one("client.connect.start") == connect
-    assert told.one("client.connect.stop") == {**connect, "duration": 0.0, "headers": ()}
-    assert told.one("connection.connect.stop") == {**connect, "duration": 0.0}
-    assert told.one("connection.disconnect") == {"generation": 1, "reason": ClosedByClient()}
+    start = told.one("client.connect.start")
+    span = start["span"]
+    assert start == {
+        "span": span,
+        "client": "client",
+        "generation": 1,
+        "config": config,
+        "uri": config.uri,
+    }
+    assert told.one("client.connect.stop") == {
+        "span": span, "client": "client", "generation": 1, "config": config, "uri": config.uri, "duration": 0.0, "headers": (),
+    }  # fmt: skip
+    assert told.one("connection.connect.stop") == {
+        "span": told.one("connection.connect.start")["span"], "client": "client", "generation": 1, "config": config, "uri": config.uri, "duration": 0.0,
+    }  # fmt: skip
+    assert told.one("connection.disconnect")["reason"] == ClosedByClient()
 
 
 def test_a_failed_attempt_ends_its_spans_with_the_reason_and_a_reconnect_follows() -> None:
@@ -129,7 +143,7 @@ def test_a_refused_join_ends_its_span_with_the_reason_and_a_rejoin_follows() -> 
     reason = JoinRefused({"reason": "full"})
     assert told.one("client.join.exception")["reason"] == reason
     assert told.one("client.rejoin") == {
-        "topic": "t", "reason": reason, "delay": 3.0, "attempt": 1,
+        "client": "client", "topic": "t", "reason": reason, "delay": 3.0, "attempt": 1,
     }  # fmt: skip
     assert len(told.of("client.join.stop")) == 1
 
@@ -157,7 +171,7 @@ def test_every_callback_is_a_span() -> None:
         assert ends == [f"client.{name}.start", f"client.{name}.stop"], name
     stop = told.one("client.handle_message.stop")
     assert stop["duration"] == pytest.approx(1.0)
-    assert stop.keys() == {"client", "duration"}
+    assert stop.keys() == {"span", "client", "topic", "duration"}
 
 
 def test_a_callback_that_crashes_is_told_and_so_is_its_clients_restart() -> None:
@@ -206,7 +220,7 @@ def test_each_batch_that_is_read_is_told_with_its_size() -> None:
 
     told = told_in(scenario)
     batch = told.of("connection.handle")[-1]
-    assert batch == {"generation": 1, "frames": 2, "size": 42, "events": 2}
+    assert batch == {"client": "client", "generation": 1, "frames": 2, "size": 42, "events": 2}
 
 
 def test_heartbeats_are_told_answered_and_unanswered() -> None:
@@ -221,7 +235,7 @@ def test_heartbeats_are_told_answered_and_unanswered() -> None:
     told = told_in(scenario, heartbeat_interval=30.0, heartbeat_timeout=10.0)
     answered = told.one("connection.heartbeat")
     assert (answered["generation"], answered["seconds"]) == (1, pytest.approx(0.25))
-    assert told.one("connection.heartbeat_timeout") == {"generation": 1}
+    assert told.one("connection.heartbeat_timeout") == {"client": "client", "generation": 1}
     assert told.of("connection.disconnect")[0]["reason"] == HeartbeatTimeout()
 
 
@@ -238,7 +252,7 @@ def test_a_pause_and_its_end_are_told() -> None:
     pause, resume = told.of("connection.pause")[0], told.of("connection.resume")[0]
     assert (pause["generation"], pause["messages"]) == (1, 8)
     assert pause["size"] > 0
-    assert resume.keys() == {"generation", "seconds"}
+    assert resume.keys() == {"client", "generation", "seconds"}
     assert resume["seconds"] > 0
 
 
@@ -248,7 +262,7 @@ def test_messages_that_are_dropped_are_told_and_add_up() -> None:
     )
     handled = len(told.of("client.handle_message.stop"))
     dropped = told.of("connection.dropped")
-    assert dropped[0].keys() == {"generation", "count"}
+    assert dropped[0].keys() == {"client", "generation", "count"}
     assert handled + sum(data["count"] for data in dropped) == 20
 
 
@@ -261,7 +275,7 @@ def test_a_stale_frame_is_told_with_why_it_was_discarded() -> None:
 
     told = told_in(scenario)
     stale, lost = told.of("connection.discarded")
-    assert stale.keys() == {"generation", "why", "topic", "event"}
+    assert stale.keys() == {"client", "generation", "why", "topic", "event"}
     assert (stale["topic"], stale["event"]) == ("t", "stale")
     assert (lost["topic"], lost["event"]) == ("never-joined", "lost")
     assert stale["why"] != lost["why"]
@@ -312,19 +326,129 @@ def test_a_token_in_the_configuration_is_in_no_event() -> None:
     assert secret not in repr(told)
 
 
+def rows() -> dict[str, tuple[set[str], set[str]]]:
+    """Read the table: for each event, what it always has, and what sometimes."""
+    table = re.findall(
+        r"^``(slipstream\.[^`]+)`` +``([^`]+)``(?: +``([^`]+)``)?$",
+        telemetry.__doc__ or "",
+        re.MULTILINE,
+    )
+    return {event: (set(always.split()), set(some.split())) for event, always, some in table}
+
+
+def row_of(event: str) -> str:
+    """Give the row that *event* belongs to."""
+    known = rows()
+    base, _, end = event.rpartition(".")
+    if event in known:
+        return event
+    if end in {"start", "stop", "exception"}:
+        return f"{base}.*" if f"{base}.*" in known else "slipstream.client.<callback>.*"
+    return f"not in the table: {event}"
+
+
 def test_the_table_lists_every_event_that_the_source_names() -> None:
     source = Path(slipstream.__file__).parent
     named = set[str]()
     for path in source.rglob("*.py"):
         named |= set(
             re.findall(
-                r"\"(slipstream\.(?:client|connection|supervisor)\.[a-z_.]+)",
+                r"\"(slipstream\.(?:client|connection|supervisor)\.[a-z_]+(?:\.[a-z_]+)*)\"",
                 path.read_text("utf-8"),
             )
         )
+    named -= {"slipstream.client.awaiting"}
     assert len(named) > 12
-    table = telemetry.__doc__ or ""
     for name in named:
-        what = name.removesuffix(".")
-        short = f"``.{what.rpartition('.')[2]}``"
-        assert f"``{what}" in table or short in table, name
+        assert name in rows() or f"{name}.*" in rows(), name
+
+
+def test_every_event_of_the_table_is_told_with_the_fields_that_it_promises() -> None:
+    """Section 5 of the design: table and code are held together."""
+
+    async def everything(h: Harness) -> None:
+        end, join = await h.joined()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(h.socket.request, "t", "ask")
+            end.reply(await end.next("ask"))
+        with pytest.raises(NotJoinedError):
+            await h.socket.request("never asked for", "ask")
+        end.reply(await end.next("heartbeat"))
+        end.peer.send("{")
+        end.say("9", None, "t", "stale")
+        for number in range(20):
+            end.broadcast("t", "m", number)
+            await settle()
+        await trio.sleep(0.1)
+        end.say(join.join_ref, join.ref, "t", "phx_error")
+        await settle()
+        h.network.refuse(ConnectError("no", step="tcp"))
+        end.peer.drop()
+        await h.accept()
+        await settle()
+        h.ref.send("bug")
+        await settle()
+        silent = await h.accept()
+        await silent.next("heartbeat")
+        await trio.sleep(12.0)
+        last = await h.accept()
+        await settle()
+        last.peer.close(1008)
+        await settle()
+
+    told: list[tuple[str, Mapping[str, Any]]] = []
+    common: dict[str, Any] = {"heartbeat_interval": 30.0, "inbound_limit": 8}
+    scripts: dict[str, Any] = {
+        "handle_message": is_slow,
+        "handle_info": raises_a_bug,
+        "handle_join": refuses_once,
+    }
+    with telemetry.capture_events() as events:
+        told_in(everything, scripts=scripts, log_payloads=True, **common)
+        told_in(flood, scripts=scripts, on_overflow="drop_oldest", **common)
+        told_in(
+            flood, scripts=scripts, on_overflow=coalesce(lambda message: message.event), **common
+        )
+        told_in(rarities, client=Rare, last_seen=lambda message: message.event)
+        told.extend(events)
+    seen: dict[str, set[str]] = {name: set() for name in rows()}
+    for event, data in told:
+        name = row_of(event)
+        assert name in rows(), name
+        always, sometimes = rows()[name]
+        if name.endswith(".*"):
+            assert isinstance(data["span"], int)
+            always = always | {"span"}
+        assert always <= data.keys() <= always | sometimes, event
+        seen[name] |= data.keys()
+    for name, (always, sometimes) in rows().items():
+        assert seen[name] >= always | sometimes, name
+
+
+class Rare(Recorder):
+    """Wants presence, and numbers."""
+
+    async def handle_presence(self, topic: str, diff: Any, socket: Any, /) -> None:
+        return None
+
+    @on_message("t", "number", payload=int)
+    async def number(self, topic: str, payload: int, socket: Any, /) -> None:
+        return None
+
+
+async def rarities(h: Harness) -> None:
+    """A payload that does not fit, presence that is none, no room for a topic, and a gap."""
+    end, _ = await h.joined()
+    end.broadcast("t", "number", {"no": "number"})
+    end.broadcast("t", "presence_diff", {"joins": 5})
+    h.socket.join("u")
+    end.reply(await end.next("phx_join"), "error", {"reason": "too many channels joined"})
+    await settle()
+    end.peer.drop()
+    again = await h.accept()
+    await again.accept_join()
+    await settle()
+
+
+async def refuses_once(client: Any, topic: str, response: Any, socket: Any) -> None:
+    raise JoinError(topic, JoinRefused({}))

@@ -24,6 +24,8 @@ from slipstream import (
     telemetry,
 )
 from slipstream.otp import GenServer
+from tests.client.support import harness, settle
+from tests.telemetry.support import virtual
 
 SECRET = "s3cr3t"  # noqa: S105 - it guards nothing
 
@@ -127,9 +129,9 @@ def test_what_may_be_secret_is_in_no_line(
 
 
 def test_an_error_is_told_by_its_type_and_message(log: pytest.LogCaptureFixture) -> None:
-    told = line(log, "slipstream.connection.connect.exception", error=failed(403))
+    told = line(log, "slipstream.client.link_error", error=failed(403))
     assert told.endswith("error='ConnectError: the server answered with HTTP 403'")
-    told = line(log, "slipstream.connection.connect.exception", error=TimeoutError())
+    told = line(log, "slipstream.client.link_error", error=TimeoutError())
     assert told.endswith(" error=TimeoutError")
     told = line(log, "slipstream.client.link_error", error=JoinError("t", JoinRefused({})))
     assert told.endswith(" error='JoinError: JoinRefused()'")
@@ -175,13 +177,63 @@ def test_starts_of_spans_are_left_out_but_not_starts_of_children(
         "slipstream.client.handle_join.start",
         "slipstream.connection.connect.start",
         "slipstream.supervisor.child.start",
-        "slipstream.client.handle_join.stop",
+        "slipstream.client.join.stop",
     ):
         telemetry.execute(event)
     assert [record.getMessage() for record in log.records] == [
         "slipstream.supervisor.child.start",
-        "slipstream.client.handle_join.stop",
+        "slipstream.client.join.stop",
     ]
+
+
+def test_what_comes_with_every_message_is_for_debugging(log: pytest.LogCaptureFixture) -> None:
+    log.set_level(logging.DEBUG, "slipstream.events")
+    telemetry.execute("slipstream.client.handle_join.exception")
+    traffic = ("client.handle_join.stop", "client.request.stop", "connection.handle",
+               "connection.heartbeat", "connection.connect.stop")  # fmt: skip
+    for event in traffic:
+        telemetry.execute(f"slipstream.{event}")
+    levels = [record.levelno for record in log.records]
+    assert levels == [logging.INFO, *[logging.DEBUG] * len(traffic)]
+
+
+def test_a_person_can_follow_a_client_at_info(log: pytest.LogCaptureFixture) -> None:
+    """One line for each of connect, join, loss, retry in s, refusal, giving up."""
+
+    async def scenario() -> None:
+        async with harness(reconnect=[1.5]) as h:
+            end, _ = await h.joined("rooms:1")
+            end.broadcast("rooms:1", "news")
+            await settle()
+            end.peer.drop()
+            end = await h.accept()
+            end.reply(await end.next("phx_join"), "error", {"reason": "unauthorized"})
+            await settle()
+            end.peer.close(1008, "no more")
+            await settle()
+
+    virtual(scenario)
+    lines = [r.getMessage() for r in log.records if r.name == "slipstream.events"]
+    told = [line.partition(" ") for line in lines]
+    names = [name.removeprefix("slipstream.") for name, _, _ in told]
+    assert names[:12] == [
+        "supervisor.child.start",
+        "client.connect.stop",
+        "client.join.stop",
+        "connection.disconnect",
+        "connection.reconnect",
+        "client.connect.stop",
+        "client.join.exception",
+        "connection.disconnect",
+        "connection.gave_up",
+        "supervisor.child.stop",
+        "supervisor.child.restart",
+        "supervisor.child.start",
+    ]
+    assert " uri=ws://server.test/socket/websocket" in lines[1]
+    rest_of = {name.removeprefix("slipstream."): rest for name, _, rest in told}
+    assert rest_of["connection.reconnect"].startswith("client=client delay=1.500 attempt=1 reason=")
+    assert "1008" in rest_of["connection.gave_up"]
 
 
 def test_one_chooses_what_is_logged_where_and_how_loud(caplog: pytest.LogCaptureFixture) -> None:
