@@ -41,7 +41,7 @@ def test_more_topics_than_a_connection_may_join_are_reported_and_held(
                 assert h.ref.health().over_limit == 2
                 assert list(h.socket.topics.values()) == ["joined"] * 3 + ["waiting"] * 2
                 assert [data for _, data in events] == [
-                    {"topic": "t3", "joined": 3}, {"topic": "t4", "joined": 3},
+                    {"client": "client", "topic": "t3", "joined": 3}, {"client": "client", "topic": "t4", "joined": 3},
                 ]  # fmt: skip
                 await trio.sleep(50.0)
                 assert len(events) == 2

@@ -101,7 +101,7 @@ def test_a_gap_is_told_right_after_the_join_and_before_what_follows_it() -> None
                     "handle_join", "handle_gap", "handle_message",
                 ]  # fmt: skip
                 assert h.of("handle_gap") == [("t", 3)]
-        assert [data for _, data in events] == [{"topic": "t", "seconds": 1.0}]
+        assert [data for _, data in events] == [{"client": "client", "topic": "t", "seconds": 1.0}]
 
     virtual(scenario)
 
