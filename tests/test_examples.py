@@ -2,8 +2,10 @@
 
 import importlib.util
 import itertools
+import os
 import re
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -273,7 +275,8 @@ async def test_supabase(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("guide", "count"), [("getting-started", 6), ("connections", 3), ("supervision", 19)]
+    ("guide", "count"),
+    [("getting-started", 6), ("connections", 3), ("supervision", 19), ("testing", 10)],
 )
 def test_a_guide_shows_the_files_that_run(guide: str, count: int) -> None:
     shown = dict(SHOWN.findall((GUIDES / f"{guide}.md").read_text()))
@@ -302,3 +305,40 @@ async def test_the_tests_of_the_guide_to_supervision(
 def test_every_program_of_the_guide_to_supervision_is_run() -> None:
     shown = {name.removesuffix(".py") for name, _ in SHOWN.findall(SUPERVISION)}
     assert shown - {name for name, _ in PRINTED.findall(SUPERVISION)} == {"meter_test"}
+
+
+TESTING = (GUIDES / "testing.md").read_text("utf-8")
+FAILS = re.compile(r"<!-- fails_test.py says -->\n```\n(.*?)```", re.DOTALL)
+
+
+def run_pytest(directory: Path, *names: str) -> "subprocess.CompletedProcess[str]":
+    """Run files of the examples as a reader does: with pytest, the plugin, and nothing of ours."""
+    settings = directory / "pytest.ini"
+    settings.write_text("[pytest]\ntrio_mode = true\nfilterwarnings = error\n", "utf-8")
+    paths = [str(EXAMPLES / f"{name}.py") for name in names]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(GUIDES.parent),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONIOENCODING": "utf-8",
+    }
+    return subprocess.run(  # noqa: S603 - our own files
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", settings, *paths],
+        cwd=directory, env=environment, capture_output=True, encoding="utf-8", timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_the_tests_of_the_guide_to_testing_pass(tmp_path: Path) -> None:
+    names = [name.removesuffix(".py") for name, _ in SHOWN.findall(TESTING)]
+    tests = [name for name in names if name.endswith("_test") and name != "fails_test"]
+    assert len(tests) >= 8
+    ran = run_pytest(tmp_path, *tests)
+    assert ran.returncode == 0, ran.stdout
+
+
+def test_the_failure_of_the_guide_to_testing_reads_as_shown(tmp_path: Path) -> None:
+    ran = run_pytest(tmp_path, "fails_test")
+    assert ran.returncode == 1
+    (shown,) = FAILS.findall(TESTING)
+    told = "\n".join(line.removeprefix("    | ") for line in ran.stdout.splitlines())
+    assert shown in f"{told}\n", ran.stdout
