@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from slipstream.errors import WrongTaskError
+
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
-__all__ = ["advance", "set_off_clock", "settle", "wait_until"]
+__all__ = ["advance", "check_virtual", "set_off_clock", "settle", "wait_until"]
 
 
 # trio.testing imports pytest, if it is there; who only wants the embedded server does not need it.
@@ -40,19 +42,29 @@ def set_off_clock() -> None:
         clock.autojump_threshold = 0.0
 
 
+def check_virtual(what: str) -> "MockClock":
+    """Give the virtual clock that is needed for *what*.
+
+    Raises:
+        WrongTaskError: on a real clock, where it would take as long.
+    """
+    clock = _virtual_clock()
+    if clock is None:
+        raise WrongTaskError(
+            f"{what}, time has to pass, and cannot be skipped on a real clock: run the test on a "
+            "virtual one, by the fixture socket_test or pytest-trio's autojump_clock, or by "
+            "trio.run(…, clock=trio.testing.MockClock())"
+        )
+    return clock
+
+
 async def advance(seconds: float) -> None:
     """Let *seconds* of virtual time pass, with everything that is due meanwhile, in order.
 
     Raises:
-        RuntimeError: on a real clock, where it would take as long.
+        WrongTaskError: on a real clock, where it would take as long.
     """
-    clock = _virtual_clock()
-    if clock is None:
-        raise RuntimeError(
-            f"{seconds:g} s cannot be skipped on a real clock: run the test on a virtual one, by "
-            "the fixture socket_test or pytest-trio's autojump_clock, or by "
-            "trio.run(…, clock=trio.testing.MockClock())"
-        )
+    clock = check_virtual(f"to advance by {seconds:g} s")
     await settle()
     if _stands_still(clock):
         await _jump(clock, trio.current_time() + seconds, lambda: False)

@@ -10,7 +10,7 @@ from slipstream.reasons import NORMAL, Crashed, ExitReason
 
 from ._patterns import describe, differences
 from ._script import Attempt, Heard, Wire
-from ._time import advance, settle, wait_until
+from ._time import check_virtual, settle, wait_until
 from ._timeline import Call, Timeline
 
 __all__ = ["Waiting", "differ", "differ_in_arguments", "expected", "shown"]
@@ -29,6 +29,7 @@ class Waiting:
         self.timeline = timeline
         self._ends = ends
         self._forgiven: list[ExitReason] = []
+        self.failure: BaseException | None = None
 
     @property
     def last_exit(self) -> ExitReason:
@@ -51,7 +52,12 @@ class Waiting:
     async def settle(self) -> None:
         """Let everything happen that can happen now."""
         await settle()
-        self.check_crashes()
+
+    def failed(self, text: str, *, told: bool = True) -> AssertionError:
+        """Make the failure of an assertion; *told* adds what happened."""
+        lines = [text, "  what happened:", self.timeline.render()] if told else [text]
+        self.failure = AssertionError("\n".join(lines))
+        return self.failure
 
     async def wait_for(
         self,
@@ -63,6 +69,7 @@ class Waiting:
         crashes: bool = False,
     ) -> T:
         """Wait for the oldest of the *candidates* that *judge* finds nothing wrong with."""
+        __tracebackhide__ = True
         deadline = trio.current_time() + within
         while True:
             await settle()
@@ -73,7 +80,7 @@ class Waiting:
             if self.crashes and not crashes:
                 self._fail_by_crash(f"expected {what}, but the client crashed")
             if trio.current_time() >= deadline:
-                raise AssertionError(self._story(what, candidates(), judge, within))
+                raise self._story(what, candidates(), judge, within)
             await wait_until(changed, deadline)
 
     async def refute(
@@ -84,18 +91,22 @@ class Waiting:
         within: float,
     ) -> None:
         """Let *within* seconds pass, and find nothing wrong with none of the *candidates*."""
-        await settle()
-        for seconds in (0.0, within):
-            if seconds:
-                await advance(seconds)
+        __tracebackhide__ = True
+        check_virtual(f"to see that there is no such thing as {what}")
+        deadline = trio.current_time() + within
+        while True:
+            await settle()
+            changed = self.timeline.changed
             self.check_crashes()
             for candidate in candidates():
                 if not judge(candidate):
-                    raise AssertionError(
+                    raise self.failed(
                         f"expected no such thing within {within:g} s: {what}\n"
-                        f"  what came: {shown(candidate)}\n"
-                        f"  what happened:\n{self.timeline.render()}"
+                        f"  what came: {shown(candidate)}"
                     )
+            if trio.current_time() >= deadline:
+                return
+            await wait_until(changed, deadline)
 
     def _story(
         self,
@@ -103,25 +114,25 @@ class Waiting:
         candidates: Iterable[T],
         judge: Callable[[T], list[str]],
         within: float,
-    ) -> str:
+    ) -> AssertionError:
         lines = [f"expected {what}, within {within:g} s; it did not come"]
         judged = sorted(((judge(each), each) for each in candidates), key=lambda pair: len(pair[0]))
         if judged:
             wrong, nearest = judged[0]
             lines += [f"  nearest: {shown(nearest)}", *(f"    {line}" for line in wrong)]
-        lines += ["  what happened:", self.timeline.render()]
-        return "\n".join(lines)
+        return self.failed("\n".join(lines))
 
     def check_crashes(self) -> None:
         """Fail if the client has crashed, and nobody expected it."""
+        __tracebackhide__ = True
         if self.crashes:
             self._fail_by_crash("the client crashed")
 
     def _fail_by_crash(self, what: str) -> NoReturn:
+        __tracebackhide__ = True
         crash = self.crashes[0]
-        raise AssertionError(
-            f"{what}: {crash!r} (expect_crash() says so where a crash is meant)\n"
-            f"  what happened:\n{self.timeline.render()}"
+        raise self.failed(
+            f"{what}: {crash!r} (expect_crash() says so where a crash is meant)"
         ) from crash
 
 
