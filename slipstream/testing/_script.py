@@ -154,7 +154,10 @@ class Script:
         wires: the connections so far.
         heard: what the client has sent and nobody has asserted yet.
         stalled: whether the server reads nothing.
+        start_soon: runs a task beside the test.
     """
+
+    start_soon: Callable[..., None]
 
     def __init__(self, timeline: Timeline) -> None:
         self.timeline = timeline
@@ -205,10 +208,12 @@ class Script:
             while True:
                 for frame in await wire.peer.receive():
                     self._hear(wire, frame.data if frame.binary else frame.data.decode())
+        if not wire.open:
+            return  # the server has ended it
         wire.open = False
         closed = wire.peer.closed
         how = "without a close" if closed is None or closed.code is None else f"with {closed.code}"
-        self.timeline.note("wire", f"ended, by the client {how}")
+        self.timeline.note("wire", f"ended by the client, {how}")
 
     def _hear(self, wire: Wire, data: str | bytes) -> None:
         if self.stalled:
@@ -251,6 +256,7 @@ class Listener(GenServer, restart="temporary", shutdown="brutal_kill"):
     async def init(self, script: Script) -> None:
         """Begin with it."""
         self._script = script
+        script.start_soon = self.start_soon
         self.start_soon(self._accept)
 
     async def _accept(self) -> None:

@@ -7,14 +7,12 @@ import attrs
 from slipstream.reasons import (
     ClosedByServer,
     DisconnectReason,
-    ExitReason,
     HeartbeatTimeout,
     TransportFailed,
 )
 
-from ._script import Heard, Script, Wire
-from ._timeline import Timeline
-from ._waiting import Waiting
+from ._script import Heard, Wire
+from ._subject import Subject
 
 __all__ = ["ClientMessage", "Serving"]
 
@@ -47,12 +45,11 @@ class ClientMessage:
         return cls(told.topic, told.event, told.payload, told.ref, told.join_ref, heard.at, heard)
 
 
-class Serving(Waiting):
+class Serving(Subject):
     """The server: each of these returns when the client has done all that it can do upon it."""
 
-    def __init__(self, script: Script, timeline: Timeline, ends: list[ExitReason]) -> None:
-        super().__init__(timeline, ends)
-        self._script = script
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
         self._ends_seen: set[int] = set()  # ends of connections, by the server or asserted
 
     async def reply(self, to: ClientMessage, response: Any = None, *, status: str = "ok") -> None:

@@ -1,7 +1,8 @@
 """How time passes in a test: on a virtual clock at once, on a real one as it does."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -11,7 +12,7 @@ from slipstream.errors import WrongTaskError
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
-__all__ = ["advance", "check_virtual", "set_off_clock", "settle", "wait_until"]
+__all__ = ["advance", "check_virtual", "set_off_clock", "settle", "time_passing", "wait_until"]
 
 
 # trio.testing imports pytest, if it is there; who only wants the embedded server does not need it.
@@ -40,6 +41,20 @@ def set_off_clock() -> None:
     clock = _virtual_clock()
     if clock is not None and _stands_still(clock):
         clock.autojump_threshold = 0.0
+
+
+@contextmanager
+def time_passing() -> Generator[None]:
+    """Let a virtual clock that stands still jump while the block waits for something."""
+    clock = _virtual_clock()
+    stands_still = _stands_still(clock)
+    if clock is not None and stands_still:
+        clock.autojump_threshold = 0.0
+    try:
+        yield
+    finally:
+        if clock is not None and stands_still:
+            clock.autojump_threshold = math.inf
 
 
 def check_virtual(what: str) -> "MockClock":

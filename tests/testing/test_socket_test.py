@@ -24,8 +24,10 @@ from slipstream import (
     TransportFailed,
     on_message,
 )
-from slipstream.reasons import NORMAL, ChannelClosed, ChannelCrashed, Crashed
+from slipstream.reasons import KILLED, NORMAL, ChannelClosed, ChannelCrashed, Crashed, Shutdown
 from slipstream.testing import ANY, SocketTest, open_socket_test
+from slipstream.testing.otp import Recorder
+from slipstream.transport import MemoryNetwork
 
 CLOCKS = {"jumps": lambda: MockClock(autojump_threshold=0), "stands still": MockClock}
 
@@ -381,6 +383,136 @@ def test_a_client_that_stops_is_seen_to_with_its_reason(play: Any) -> None:
     play(scenario, restart="transient")
 
 
+def test_a_client_that_crashes_again_and_again_has_stopped_for_good(play: Any) -> None:
+    """Its supervisor gives up as in production, and the test goes on to see it."""
+
+    async def scenario(test: SocketTest) -> None:
+        for _ in range(2):
+            await test.connect_and_join("rooms:lobby")
+            await test.push("rooms:lobby", "crash", {"why": "again"})
+        with pytest.raises(AssertionError, match="reason: expected Shut"):
+            await test.assert_stopped(Shutdown)
+        reason = await test.assert_stopped(Crashed)
+        assert isinstance(reason, Crashed)
+        with pytest.raises(AssertionError, match=r"a push of .never., but the client has st"):
+            await test.assert_push(event="never", within=1e9)
+        await test.refute_connect(within=600.0)
+
+    play(scenario, max_restarts=1)
+
+
+def test_a_client_that_fails_to_start_again_is_seen_to(play: Any) -> None:
+    class Fragile(Lobby):
+        starts = 0
+
+        async def init(self, argument: Any, socket: Socket, /) -> Any:
+            type(self).starts += 1
+            if self.starts > 1:
+                raise LookupError("gone")
+            return await super().init(argument, socket)
+
+    async def scenario(test: SocketTest) -> None:
+        assert type(test.client) is Fragile
+        await test.connect_and_join("rooms:lobby")
+        await test.kill()
+        await test.expect_crash(LookupError, "gone")
+        await test.assert_stopped(Crashed)
+        Fragile.starts = 0
+
+    play(scenario, Fragile)
+
+
+def test_a_client_that_is_killed_is_started_again(play: Any) -> None:
+    async def scenario(test: SocketTest) -> None:
+        await test.connect_and_join("rooms:lobby")
+        with pytest.raises(AssertionError, match="expected a restart of the client, within 1 s"):
+            await test.assert_restarted(within=1.0)
+        first = test.client
+        await test.kill()
+        assert await test.assert_restarted(KILLED) == KILLED
+        assert test.client is not first
+        await test.connect_and_join("rooms:lobby")
+        await test.push("rooms:lobby", "crash", {"why": "a bug"})
+        with pytest.raises(AssertionError, match="reason: expected Killed"):
+            await test.assert_restarted(KILLED)
+        await test.assert_restarted(Crashed)
+
+    play(scenario)
+
+
+def test_a_callback_is_asserted_once_and_given_when_it_has_ended(play: Any) -> None:
+    class Slow(Lobby):
+        async def handle_message(
+            self, topic: str, event: str, payload: Any, socket: Socket, /
+        ) -> None:
+            await trio.sleep(payload["seconds"])
+
+    async def scenario(test: SocketTest) -> None:
+        await test.connect_and_join("rooms:lobby")
+        for seconds in (0.5, 3.0):
+            await test.push("rooms:lobby", "sleep", {"seconds": seconds})
+        call = await test.assert_callback("handle_message", ANY, "sleep")
+        assert (call.args[2], call.done, call.result) == ({"seconds": 0.5}, True, None)
+        with pytest.raises(AssertionError, match="to end within 1 s; it has not"):
+            await test.assert_callback("handle_message")
+        await test.refute_callback("handle_message")
+
+    play(scenario, Slow)
+
+
+def test_an_error_of_the_block_leaves_bare_with_a_note_of_what_had_happened(play: Any) -> None:
+    async def scenario(test: SocketTest) -> None:
+        await test.connect_and_join("rooms:lobby")
+        await test.push("rooms:lobby", "crash", {"why": "a bug"})
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as failed:
+        play(scenario)
+    [note] = failed.value.__notes__
+    assert note.startswith("the client had crashed: Crashed(exception=ValueError('a bug'))\n")
+    assert "client    → rooms:lobby phx_join {'user': 1}" in note
+
+
+def test_children_run_beside_a_client_that_may_be_a_specification(play: Any) -> None:
+    class Teller(Lobby):
+        async def handle_message(
+            self, topic: str, event: str, payload: Any, socket: Socket, /
+        ) -> None:
+            self.cast("diary", payload)
+
+    diary: list[tuple[str, Any]] = []
+
+    async def scenario(test: SocketTest) -> None:
+        await test.connect_and_join("rooms:lobby")
+        await test.push("rooms:lobby", "note", {"n": 1})
+        assert diary == [("cast", {"n": 1})]
+
+    play(
+        scenario,
+        Teller.child_spec("ws://a/websocket"),
+        children=[Recorder.child_spec(diary, name="diary")],
+    )
+
+
+def test_the_network_that_a_client_brings_is_named_where_it_never_comes(play: Any) -> None:
+    async def scenario(test: SocketTest) -> None:
+        with pytest.raises(AssertionError, match=r"Config\.transport, which goes before the test"):
+            await test.accept_connect()
+
+    config = Config("ws://a/websocket", transport=MemoryNetwork().open_transport)
+    play(scenario, argument=config)
+
+    class Idle(Lobby):
+        async def init(self, argument: Any, socket: Socket, /) -> None:
+            pass
+
+    async def idle(test: SocketTest) -> None:
+        with pytest.raises(AssertionError, match=r"has not called socket\.connect"):
+            await test.accept_connect()
+
+    play(idle, Idle)
+
+
 def test_a_client_that_chooses_not_to_start_has_stopped(play: Any) -> None:
     """SL-X1: an init may do without."""
 
@@ -391,7 +523,7 @@ def test_a_client_that_chooses_not_to_start_has_stopped(play: Any) -> None:
     async def scenario(test: SocketTest) -> None:
         assert await test.assert_stopped(NORMAL) == NORMAL
         with pytest.raises(AssertionError, match="chose not to start"):
-            test.ref  # noqa: B018 - asking is the point
+            test.client  # noqa: B018 - asking is the point
         await test.refute_connect()
 
     play(scenario, Absent)
