@@ -25,6 +25,8 @@ from ._timeline import Call, End, Timeline
 
 __all__ = ["URI", "open_socket_test"]
 
+__tracebackhide__ = True  # pytest shows the line of the test
+
 URI: Final = "ws://server.test/socket/websocket"
 
 

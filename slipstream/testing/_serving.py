@@ -16,6 +16,8 @@ from ._subject import Subject
 
 __all__ = ["ClientMessage", "Serving"]
 
+__tracebackhide__ = True  # pytest shows the line of the test
+
 _SILENCE: Final = 3600.0
 """Seconds within which a client gives up a silent server, or never."""
 

@@ -16,6 +16,8 @@ from ._waiting import differ, expected
 
 __all__ = ["SocketTest"]
 
+__tracebackhide__ = True  # pytest shows the line of the test
+
 
 class SocketTest(Serving):
     """A client under test, over a network in memory, and the server's side of it.
@@ -99,7 +101,6 @@ class SocketTest(Serving):
         return attempt.request
 
     async def _attempt(self, uri: Any, within: float) -> Attempt:
-        __tracebackhide__ = True
         return await self.wait_for(
             "a connect" if uri is ANY else f"a connect to {describe(uri)}",
             lambda: self._script.attempts,
@@ -152,7 +153,6 @@ class SocketTest(Serving):
     async def _answer_join(
         self, topic: Any, status: str, response: Any, within: float
     ) -> ClientMessage:
-        __tracebackhide__ = True
         patterns = (topic, ANY, ANY)
         # A connection that has ended took its joins with it.
         self._joins = [each for each in self._joins if each.wire.open]

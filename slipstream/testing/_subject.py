@@ -18,6 +18,8 @@ from ._waiting import Waiting, differ_in_arguments, shown
 
 __all__ = ["CLIENT", "Subject"]
 
+__tracebackhide__ = True  # pytest shows the line of the test
+
 CLIENT: Final = "client"
 """The id of the client in its supervisor."""
 
@@ -97,7 +99,6 @@ class Subject(Waiting):
 
         *args* are patterns, without the socket; those left out fit anything.
         """
-        __tracebackhide__ = True
         what = f"{name}({', '.join(map(describe, args))})"
         deadline = trio.current_time() + within
         call = await self.wait_for(
@@ -112,7 +113,6 @@ class Subject(Waiting):
 
     async def refute_callback(self, name: str, *args: Any, within: float = 1.0) -> None:
         """Assert that *name* is not called with *args*, beside the asserted calls, now or *within*."""
-        __tracebackhide__ = True
         await self.refute(
             f"{name}({', '.join(map(describe, args))})",
             lambda: self._calls(name),
@@ -137,7 +137,6 @@ class Subject(Waiting):
         That crash does not fail the test any more. *error* is a pattern, most often a class; *match*
         has to occur in the exception's text.
         """
-        __tracebackhide__ = True
         wanted = BaseException if error is ANY else error
 
         def judge(end: End) -> list[str]:
@@ -158,7 +157,6 @@ class Subject(Waiting):
 
         Each end is asserted once. A crash does not fail the test any more if *reason* is given.
         """
-        __tracebackhide__ = True
 
         def judge(end: End) -> list[str]:
             wrong = differences(reason, end.reason, "reason")
@@ -187,7 +185,6 @@ class Subject(Waiting):
         Crashes, the last and those before it, do not fail the test any more if *reason* is given.
         That of a client whose ``init`` chose not to start is ``NORMAL``.
         """
-        __tracebackhide__ = True
         found = await self.wait_for(
             "the end of the client"
             if reason is ANY

@@ -15,6 +15,8 @@ from ._timeline import Call, End, Timeline
 
 __all__ = ["Waiting", "differ", "differ_in_arguments", "expected", "shown"]
 
+__tracebackhide__ = True  # pytest shows the line of the test
+
 T = TypeVar("T")
 
 
@@ -69,7 +71,6 @@ class Waiting:
         Not for longer than there is a client that could bring it about; and, unless the wait is for
         *crashes*, not once it has crashed. The *hint* may know why it did not come.
         """
-        __tracebackhide__ = True
         deadline = trio.current_time() + within
         while True:
             await settle()
@@ -96,7 +97,6 @@ class Waiting:
         within: float,
     ) -> None:
         """Let *within* seconds pass, and find nothing wrong with none of the *candidates*."""
-        __tracebackhide__ = True
         check_virtual(f"to see that there is no such thing as {what}")
         deadline = trio.current_time() + within
         while True:
@@ -129,12 +129,10 @@ class Waiting:
 
     def check_crashes(self) -> None:
         """Fail if the client has crashed, and nobody expected it."""
-        __tracebackhide__ = True
         if self.crashes:
             self._fail_by_crash("the client crashed")
 
     def _fail_by_crash(self, what: str) -> NoReturn:
-        __tracebackhide__ = True
         crash = cast("Crashed", self.crashes[0].reason).exception
         raise self.failed(
             f"{what}: {crash!r} (expect_crash() says so where a crash is meant)"

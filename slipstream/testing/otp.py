@@ -3,8 +3,7 @@
 Works with ``slipstream.otp`` alone, without a client.
 """
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -12,6 +11,7 @@ import trio
 from slipstream.otp import Caller, GenServer, NoReply, Reply, ServerRef
 from slipstream.reasons import ExitReason
 
+from ._leaks import check_leaks
 from ._patterns import describe, differences
 from ._time import advance, settle
 
@@ -24,6 +24,8 @@ __all__ = [
     "settle",
     "wait_until",
 ]
+
+__tracebackhide__ = True  # pytest shows the line of the test
 
 
 async def wait_until(what: ServerRef | Callable[[], bool], *, within: float = 5.0) -> None:
@@ -110,21 +112,3 @@ def live_tasks() -> list[str]:
         for nursery in task.child_nurseries:
             todo.extend(nursery.child_tasks)
     return sorted(found)
-
-
-@asynccontextmanager
-async def check_leaks() -> AsyncGenerator[None]:
-    """Assert that the block leaves no task, and so no process, behind.
-
-    Raises:
-        AssertionError: if it does, and nothing else left the block; it names them.
-    """
-    before = live_tasks()
-    yield
-    await settle()
-    left = live_tasks()
-    for name in before:
-        if name in left:
-            left.remove(name)
-    if left:
-        raise AssertionError(f"left behind: {', '.join(left)}")

@@ -12,8 +12,6 @@ from slipstream.testing.otp import (
     Recorder,
     advance,
     assert_exits,
-    check_leaks,
-    live_tasks,
     settle,
     wait_until,
 )
@@ -69,15 +67,6 @@ async def test_a_recorder_writes_down_what_it_gets(autojump_clock: Any) -> None:
         ref.send(2)
         assert await ref.call(3) == 3
     assert diary == [("cast", 1), ("info", 2), ("call", 3), ("terminate", SHUTDOWN)]
-
-
-async def test_a_leak_is_named(autojump_clock: Any, nursery: trio.Nursery) -> None:
-    async with check_leaks():
-        async with open_server(Puppet):
-            assert any("Puppet" in name for name in live_tasks())
-    with pytest.raises(AssertionError, match=r"left behind: trio\.sleep_forever"):
-        async with check_leaks():
-            nursery.start_soon(trio.sleep_forever, name="trio.sleep_forever")
 
 
 async def test_time_passes_in_order(autojump_clock: Any) -> None:

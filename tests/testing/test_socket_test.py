@@ -659,11 +659,3 @@ async def test_the_fixture_brings_the_clock_along(socket_test: Any) -> None:
     async with socket_test(Lobby) as test:
         await test.connect_and_join("rooms:lobby")
         await test.refute_disconnect(within=60.0)
-
-
-async def test_the_fixture_fails_where_a_task_is_left_behind(
-    socket_test: Any, nursery: trio.Nursery
-) -> None:
-    with pytest.raises(AssertionError, match=r"left behind: .*sleep_forever"):
-        async with socket_test(Lobby):
-            nursery.start_soon(trio.sleep_forever)
