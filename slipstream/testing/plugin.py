@@ -52,11 +52,12 @@ def _run(function: Any, *args: Any, **options: Any) -> Any:
 
 
 def _bare(error: BaseException) -> BaseException:
+    alone: BaseException = error
     if isinstance(error, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
         if len(group.exceptions) == 1:
-            return _bare(group.exceptions[0])
-    return error
+            alone = _bare(group.exceptions[0])
+    return alone
 
 
 @pytest.fixture
