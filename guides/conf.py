@@ -39,7 +39,7 @@ nitpick_ignore_regex = [
     # ... where the annotation is a string.
     (r"py:class", r"ClientServer|Name|Shell|Tree"),
     # Type variables, which Sphinx takes for classes.
-    (r"py:obj", r"slipstream\.interfaces\.T"),
+    (r"py:(obj|class)", r"slipstream\.(interfaces|protocol\.messages)\.T"),
     (r"py:class", r"Ts"),
 ]
 

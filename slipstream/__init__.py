@@ -15,14 +15,20 @@ from .client import (
     open_socket as open_socket,
 )
 from .config import (
+    Between as Between,
     Config as Config,
+    Grow as Grow,
     ReconnectPolicy as ReconnectPolicy,
+    Refresh as Refresh,
     RejoinPolicy as RejoinPolicy,
+    RetryAfter as RetryAfter,
+    coalesce as coalesce,
 )
 from .errors import *  # noqa: F403 - the whole tree, as its __all__ says
 from .interfaces import (
     Fatal as Fatal,
     Hold as Hold,
+    JoinContext as JoinContext,
     Message as Message,
     PerMessageDeflate as PerMessageDeflate,
     Retry as Retry,

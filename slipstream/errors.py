@@ -14,13 +14,14 @@
     │   ├── LocalProtocolError       you asked for what the state does not allow
     │   │   └── EncodeError          you gave what the wire cannot carry
     │   └── RemoteProtocolError      they broke the protocol
-    │       └── DecodeError          they sent what is no Phoenix message
+    │       └── DecodeError          they sent what is no Phoenix message, or not of the type wanted
     ├── LinkError                    ordinary life of a link: ends a callback, never a client
     │   ├── ConnectError             no connection came about
     │   ├── DisconnectedError        there is no connection (any more)
     │   ├── TopicClosedError         the topic is not joined (any more)
     │   ├── JoinError                a join came to nothing
     │   ├── PushTimeoutError         no reply to a push in time
+    │   ├── ReplyError               the reply is not "ok", where a typed response was asked for
     │   └── AwaitTimeoutError        what was awaited did not come in time
     ├── ServerGoneError              the process is not there, or ended before it answered
     ├── CallTimeoutError             no answer to a call in time
@@ -73,6 +74,7 @@ __all__ = [
     "ProtocolError",
     "PushTimeoutError",
     "RemoteProtocolError",
+    "ReplyError",
     "ServerGoneError",
     "SlipstreamError",
     "StartError",
@@ -150,10 +152,15 @@ class RemoteProtocolError(ProtocolError):
 
 
 class DecodeError(RemoteProtocolError):
-    """A frame is no Phoenix message."""
+    """A frame is no Phoenix message, or a payload not of the type that was wanted.
 
-    def __init__(self, message: str) -> None:
+    *path* names the part of the payload that does not fit, such as ``"response.items[2].price"``;
+    ``None`` for a frame.
+    """
+
+    def __init__(self, message: str, *, path: str | None = None) -> None:
         super().__init__(message, code=1007)
+        self.path = path
 
 
 class LinkError(SlipstreamError):
@@ -173,6 +180,8 @@ class ConnectError(LinkError):
         status: the HTTP status of the server's refusal (not of a proxy's), else ``None``.
         headers: the refusal's headers, names in lower case.
         body: the beginning of the refusal's body, at most 64 KiB.
+        provider: in step ``"provider"`` the one that failed: ``"params"``, ``"headers"``,
+            ``"auth_token"`` or ``"params of 'topic'"``.
     """
 
     def __init__(
@@ -184,8 +193,10 @@ class ConnectError(LinkError):
         status: int | None = None,
         headers: tuple[tuple[str, str], ...] = (),
         body: bytes = b"",
+        provider: str | None = None,
     ) -> None:
         super().__init__(message)
+        self.provider = provider
         self.step = step
         self.seconds = seconds
         self.status = status
@@ -227,6 +238,16 @@ class PushTimeoutError(LinkError):
         self.topic = topic
         self.event = event
         self.seconds = seconds
+
+
+class ReplyError(LinkError):
+    """The *reply* to the push of *event* on *topic* is not ``"ok"``, so it has no typed response."""
+
+    def __init__(self, topic: str, event: str, reply: Any) -> None:
+        super().__init__(f"{event!r} on {topic!r} was answered with status {reply.status!r}")
+        self.topic = topic
+        self.event = event
+        self.reply = reply
 
 
 class AwaitTimeoutError(LinkError):

@@ -21,6 +21,7 @@ __all__ = [
     "Fatal",
     "Frame",
     "Hold",
+    "JoinContext",
     "JsonCodec",
     "Message",
     "OpenTransport",
@@ -43,6 +44,22 @@ Payload: TypeAlias = Any
 
 Provider: TypeAlias = T | Callable[[], T] | Callable[[], Awaitable[T]]
 """A value, or a sync or async function without arguments that is called for every attempt."""
+
+
+@attrs.frozen
+class JoinContext:
+    """What a provider of join params may want to know; it gets one if it takes an argument.
+
+    Attributes:
+        topic: the topic that is to be joined.
+        attempt: failures in a row of this topic, as its policy counts them; 0 for the first join.
+        last_seen: what ``last_seen`` gave for the newest message of this topic that was handed to
+            the client, over all its joins; ``None`` where there was none.
+    """
+
+    topic: str
+    attempt: int = 0
+    last_seen: Any = None
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -290,9 +307,13 @@ class OpenTransport(Protocol):
 
 @attrs.frozen
 class Retry:
-    """Try again after *delay* seconds, and count the attempt."""
+    """Try again after *delay* seconds, and count the attempt.
+
+    With *refresh* the attempt is made for the sake of fresh credentials; such verdicts are counted.
+    """
 
     delay: float
+    refresh: bool = False
 
 
 @attrs.frozen
@@ -304,9 +325,13 @@ class Hold:
 
 @attrs.frozen
 class Fatal:
-    """Do not try again; *why* is for people."""
+    """Do not try again; *why* is for people.
+
+    Where a configuration has several URIs this is about the one that was tried, unless *everywhere*.
+    """
 
     why: str = ""
+    everywhere: bool = False
 
 
 Verdict: TypeAlias = Retry | Hold | Fatal
@@ -321,12 +346,20 @@ class ReconnectDecider(Protocol):
         ...
 
     def verdict(
-        self, reason: DisconnectReason, attempt: int, /, *, refreshable: bool = False
+        self,
+        reason: DisconnectReason,
+        attempt: int,
+        /,
+        *,
+        refreshable: bool = False,
+        refreshes: int = 0,
+        elapsed: float = 0.0,
     ) -> Verdict:
         """Judge *reason* after *attempt* (0 for the first) failures in a row.
 
         *refreshable* tells whether a credential comes from a provider, so that a refusal may be
-        answered with a fresh one.
+        answered with a fresh one, and *refreshes* how often in a row it was. *elapsed* is in
+        seconds since the connection was lost, or was first tried for.
         """
         ...
 

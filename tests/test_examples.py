@@ -1,11 +1,13 @@
 """Every example of the guides runs, and the guides show the very files that do."""
 
 import importlib.util
+import itertools
 import re
 import socket
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +19,7 @@ from trio.testing import MockClock
 from slipstream.testing import Channel, PhoenixServer
 from tests.otp.support import run_virtually
 from tests.presence_model import Tracker
+from tests.realtime import serving_realtime
 from tests.transport.proxies import http_proxy, relay
 from tests.transport.support import serving
 
@@ -219,6 +222,54 @@ async def test_over_a_unix_socket(capsys: pytest.CaptureFixture[str], tmp_path: 
             async with serving(lambda front: relay(front, server.port), path=path):
                 await load("unix_socket").main(path)
     assert capsys.readouterr().out == "joined {'welcome': 'rooms:lobby'}\n"
+
+
+async def test_supabase(capsys: pytest.CaptureFixture[str]) -> None:
+    """Frames of its own, a push that is never answered, tokens that run out, last words: all fits in."""
+    topic = "realtime:room-1"
+    tokens = (f"token-{number}" for number in itertools.count(1))
+    printed: list[str] = []
+
+    async def fetch_token() -> str:
+        await trio.lowlevel.checkpoint()
+        return next(tokens)
+
+    async def until(line: str) -> None:
+        while line not in printed:
+            await trio.sleep(0.005)  # what is printed can only be looked at
+            printed.extend(capsys.readouterr().out.splitlines())
+
+    with trio.fail_after(20):
+        async with serving_realtime("anon-key") as (server, uri), trio.open_nursery() as nursery:
+            run = partial(
+                load("supabase").main, uri, "anon-key", ["room-1"], fetch_token,
+                refresh_every=0.3, rejoin_after=0.01,
+            )  # fmt: skip
+            nursery.start_soon(run)
+            await until(f"joined {topic}")
+            assert f"subscribed {topic}" not in printed
+            assert server.broadcasts == []
+
+            await server.system(topic, "ok", "Subscribed to PostgreSQL")
+            await until(f"subscribed {topic}")
+            await server.wait_until(lambda: bool(server.broadcasts))
+            assert server.broadcasts == [(topic, "hello", 1, b'{"from": "python"}')]
+            await server.broadcast(topic, "hello", {"from": "server"}, meta={"id": "m1"})
+            await server.broadcast(topic, "image", b"\x89PNG")
+            await until("broadcast image b'\\x89PNG'")
+            assert "broadcast hello {'from': 'server'}" in printed
+            change = {"data": {"record": {"id": 7}}}
+            await server.say(None, None, topic, "postgres_changes", change)
+            await until("changed {'id': 7}")
+
+            await server.wait_until(lambda: len(server.tokens) >= 2)
+            await server.close(topic, "Token has expired")
+            await until(f"lost {topic} ChannelClosed (Token has expired)")
+            await server.wait_until(lambda: len(server.joins) == 2)
+            sent = [payload["access_token"] for _, payload in server.joins]
+            assert len({*server.tokens, *sent}) == len(server.tokens) + 2  # a fresh one each time
+            nursery.cancel_scope.cancel()
+    assert server.refused == 0
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from slipstream.errors import (
     NotJoinedError,
     PushTimeoutError,
     RemoteProtocolError,
+    ReplyError,
     ServerGoneError,
     SlipstreamError,
     StartError,
@@ -38,6 +39,7 @@ from slipstream.errors import (
     TopicClosedError,
     WrongTaskError,
 )
+from slipstream.protocol import ChannelReply
 from slipstream.reasons import (
     KILLED,
     NOPROC,
@@ -163,6 +165,7 @@ def test_ordinary_life_of_a_link_is_a_family_and_nothing_else_is() -> None:
         "TopicClosedError",
         "JoinError",
         "PushTimeoutError",
+        "ReplyError",
         "AwaitTimeoutError",
     }
 
@@ -203,7 +206,13 @@ def test_a_link_error_is_no_protocol_error() -> None:
         (EncodeError("bad", field="payload.a"), {"field": "payload.a"}, "bad"),
         (RemoteProtocolError("bad"), {"code": 1002}, "bad"),
         (RemoteProtocolError("big", code=1009), {"code": 1009}, "big"),
-        (DecodeError("bad"), {"code": 1007}, "bad"),
+        (DecodeError("bad"), {"code": 1007, "path": None}, "bad"),
+        (DecodeError("bad", path="response.a"), {"code": 1007, "path": "response.a"}, "bad"),
+        (
+            ReplyError("t", "e", ChannelReply("error", {})),
+            {"topic": "t", "event": "e", "reply": ChannelReply("error", {})},
+            "'e' on 't' .* 'error'",
+        ),
         (
             ConnectError("no", step="tls", seconds=1.5),
             {"step": "tls", "seconds": 1.5, "status": None, "headers": (), "body": b""},

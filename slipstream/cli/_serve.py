@@ -98,6 +98,7 @@ def run_serve(server: PhoenixServer) -> int:
 async def _serve(server: PhoenixServer) -> int:
     printer = _Printer(sys.stdout)
     server.on_traffic = printer.show
+    status = 0
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
             # Its end is printed, too.
@@ -107,11 +108,12 @@ async def _serve(server: PhoenixServer) -> int:
                 await stack.enter_async_context(server)
             except OSError as error:
                 print(f"slipstream: {printable(str(error))}", file=sys.stderr)
-                return 1
-            printer.put(f"listening on {server.url}")
-            async for _ in signals:
-                break
-    return 0
+                status = 1
+            else:
+                printer.put(f"listening on {server.url}")
+                async for _ in signals:
+                    break
+    return status
 
 
 class _Printer:

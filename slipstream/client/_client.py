@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Unpack
 
 from slipstream.config import Config
-from slipstream.errors import ChildSpecError
-from slipstream.interfaces import Payload
+from slipstream.errors import ChildSpecError, DecodeError
+from slipstream.interfaces import Message, Payload
 from slipstream.otp import (
     Caller,
     ChildDefaults,
@@ -25,7 +25,7 @@ from slipstream.otp import (
 )
 from slipstream.presence import PresenceDiff
 from slipstream.protocol import ChannelReply
-from slipstream.reasons import DisconnectReason, ExitReason, PushFailure, TopicCloseReason
+from slipstream.reasons import Crashed, DisconnectReason, ExitReason, PushFailure, TopicCloseReason
 
 from ._on_message import Routes, collect_routes
 from ._presence import PresenceEvents, check_presence_events
@@ -43,11 +43,15 @@ _CALLBACKS: Final = {
     "init": "argument, socket",
     "handle_connect": "socket",
     "handle_disconnect": "reason, socket",
+    "handle_gave_up": "reason, socket",
     "handle_join": "topic, response, socket",
+    "handle_gap": "topic, last_seen, socket",
     "handle_topic_close": "topic, reason, socket",
     "handle_leave": "topic, socket",
     "handle_message": "topic, event, payload, socket",
     "handle_presence": "topic, diff, socket",
+    "handle_messages": "messages, socket",
+    "handle_bad_payload": "topic, event, payload, error, socket",
     "handle_reply": "ref, reply, socket",
     "handle_push_failed": "ref, reason, socket",
     "handle_call": "request, caller, socket",
@@ -79,6 +83,7 @@ class SlipstreamClient(ChildDefaults):
     presence_events: ClassVar[PresenceEvents] = ("presence_state", "presence_diff")
     routes: ClassVar[Routes] = Routes([])
     wants_presence: ClassVar[bool] = False
+    wants_batches: ClassVar[bool] = False
     _slipstream_server: "ClientServer"
 
     def __init_subclass__(cls, **keywords: Unpack[ChildKeywords]) -> None:
@@ -86,6 +91,7 @@ class SlipstreamClient(ChildDefaults):
         cls.routes = collect_routes(cls)
         cls.wants_presence = cls.handle_presence is not SlipstreamClient.handle_presence
         check_presence_events(cls, cls.presence_events)
+        cls.wants_batches = cls.handle_messages is not SlipstreamClient.handle_messages
         check_callbacks(cls, async_callbacks=_CALLBACKS, own_names=cls.routes.methods)
 
     @classmethod
@@ -106,7 +112,7 @@ class SlipstreamClient(ChildDefaults):
     # Callbacks
 
     async def init(self, argument: Any, socket: Socket, /) -> NoReply | Stop | Ignore | None:
-        """Prepare; by default, connect to *argument*: a ``Config``, a mapping or a URI.
+        """Prepare; by default, connect to *argument*: a ``Config``, a mapping, a URI or several.
 
         The supervisor waits for it. Its ``LinkError`` is a start failure.
         """
@@ -127,10 +133,33 @@ class SlipstreamClient(ChildDefaults):
         """
         return None
 
+    async def handle_gave_up(
+        self, reason: DisconnectReason, socket: Socket, /
+    ) -> NoReply | Stop | None:
+        """Decide what follows where the policy has given up; *reason* was the last straw.
+
+        By default the client exits ``Crashed`` with the error, and its supervisor decides. Return
+        ``None`` to stay down until ``socket.reconnect()`` (``socket.health().gave_up`` says why), or
+        ``Stop(...)`` with a reason of your own; ``socket.connect(other)`` goes elsewhere.
+        """
+        return Stop(Crashed(self._slipstream_server.uplink.error_of_end()))
+
     async def handle_join(
         self, topic: str, response: Any, socket: Socket, /
     ) -> NoReply | Stop | None:
         """Note that *topic* is joined; *response* is the payload of the server's reply."""
+        return None
+
+    async def handle_gap(
+        self, topic: str, last_seen: Any, socket: Socket, /
+    ) -> NoReply | Stop | None:
+        """Note that *topic* is joined again, and that messages in between may have been missed.
+
+        It runs right after ``handle_join``, for every join but the first, and the first after a
+        leave. *last_seen* is what ``Config.last_seen``, or that of the ``join``, gave for the newest
+        message that was handed to the client; ask for the rest here, unless the server replays by itself
+        what comes after the ``last_seen`` that it found in the join params.
+        """
         return None
 
     async def handle_topic_close(
@@ -167,6 +196,34 @@ class SlipstreamClient(ChildDefaults):
         ``await_message``; but a malformed one is counted and handled like any other message. Where
         it is not, all of them are.
         """
+
+    async def handle_messages(
+        self, messages: list[Message], socket: Socket, /
+    ) -> NoReply | Stop | None:
+        """Handle several messages at once; where this is overridden, ``handle_message`` is not called.
+
+        *messages* are all that wait, of whatever topics, oldest first, up to the first thing that
+        has a callback of its own: a message that an ``@on_message`` takes, a reply, a join, a cast.
+        So the order of everything is kept. The messages have been taken: an ``await_message`` in here
+        finds only later ones. Called by hand, the default gives them to ``handle_message`` one by
+        one, up to a ``Stop``.
+        """
+        result: NoReply | Stop | None = None
+        for topic, event, payload in [(each.topic, each.event, each.payload) for each in messages]:
+            result = await self.handle_message(topic, event, payload, socket)
+            if isinstance(result, Stop):
+                break
+        return result
+
+    async def handle_bad_payload(
+        self, topic: str, event: str, payload: Payload, error: DecodeError, socket: Socket, /
+    ) -> NoReply | Stop | None:
+        """Note that *payload* does not fit the type that its ``@on_message`` asks for.
+
+        *error* names the part that does not. By default a warning is logged; in any case it is
+        counted, as ``bad_payloads`` in ``health().counters``.
+        """
+        logger.warning("%s: %r on %r was not handled: %s", self.ref, event, topic, error)
         return None
 
     async def handle_reply(

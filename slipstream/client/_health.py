@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
+from slipstream.config import safe_uri
 from slipstream.connection import Phase
 from slipstream.errors import JoinError, TopicClosedError
 from slipstream.interfaces import Message
@@ -25,6 +26,8 @@ class Health:
     Attributes:
         phase: ``"down"``, ``"waiting"``, ``"connecting"`` or ``"open"``.
         connected: whether the connection is open.
+        uri: where to, or where the next attempt goes to; without query and userinfo.
+        gave_up: why the policy gave up, where it did.
         uptime: seconds since it opened; 0.0 while it is not.
         generation: attempts so far.
         attempt: failures in a row, as the policy counts them.
@@ -32,6 +35,7 @@ class Health:
         last_disconnect: how the last connection or attempt ended.
         last_rtt: seconds between the last heartbeat and its answer.
         topics: each topic with its status.
+        over_limit: topics that wait because the server lets one connection join no more.
         inbound: messages and events that lie unread.
         queued_pushes: pushes that wait for their topic.
         counters: frames discarded, undecodable, dropped, stale; presence malformed or dropped.
@@ -39,6 +43,8 @@ class Health:
 
     phase: str
     connected: bool
+    uri: str | None
+    gave_up: str | None
     uptime: float
     generation: int
     attempt: int
@@ -46,6 +52,7 @@ class Health:
     last_disconnect: DisconnectReason | None
     last_rtt: float | None
     topics: Mapping[str, str]
+    over_limit: int
     inbound: int
     queued_pushes: int
     counters: Mapping[str, int]
@@ -59,6 +66,8 @@ def health_of(server: "ClientServer") -> Health:
     return Health(
         phase=link.phase.value,
         connected=is_open,
+        uri=safe_uri(link.uri) if link.uri is not None else None,
+        gave_up=link.fatal,
         uptime=now - link.opened_at if is_open else 0.0,
         generation=link.generation,
         attempt=link.attempt,
@@ -66,6 +75,7 @@ def health_of(server: "ClientServer") -> Health:
         last_disconnect=link.last_end.reason if link.last_end is not None else None,
         last_rtt=link.connection.last_rtt if link.connection is not None else None,
         topics=server.socket.topics,
+        over_limit=server.topics.over_limit,
         inbound=link.inbox.count,
         queued_pushes=server.pushes.queued,
         counters=dict(link.counters),

@@ -15,21 +15,25 @@ from slipstream.errors import (
     LinkError,
     NotJoinedError,
     TopicClosedError,
+    WrongTaskError,
 )
 from slipstream.interfaces import Message, Payload
 from slipstream.otp import wait_event
-from slipstream.protocol import PushFailed, PushMessage, TopicState, V2Serializer
+from slipstream.protocol import PushFailed, PushMessage, TopicState
 from slipstream.reasons import ConnectionLost, PushFailure, TopicCloseReason, TopicGone
 
-from ._topics import Alarm, Host, Topics, TopicStatus
+from ._topic import Alarm, TopicStatus
+from ._topics import Host, Topics
 
 __all__ = ["Pushes", "WhenUnjoined"]
 
 WhenUnjoined: TypeAlias = Literal["fail", "queue", "raise"]
+"""What becomes of a push whose topic is known, but not joined just now."""
+
+_NOT_COMING = frozenset({TopicStatus.CLOSED, TopicStatus.LEAVING})
 
 RESERVED = frozenset({"phx_join", "phx_leave", "phx_close", "phx_error", "phx_reply"})
 """Events that are the protocol's own (phoenix.js, CHANNEL_EVENTS)."""
-"""What becomes of a push whose topic is known, but not joined just now."""
 
 
 @attrs.define(eq=False)
@@ -52,6 +56,8 @@ class Pushes:
         self._topics = topics
         self._queue: OrderedDict[str, _Queued] = OrderedDict()
         self._room = trio.Event()
+        self._watched = False
+        self._over = False
 
     @property
     def queued(self) -> int:
@@ -80,13 +86,14 @@ class Pushes:
                 await trio.lowlevel.checkpoint()
                 raise NotJoinedError(topic)
             connection = link.connection
-            joined = (
-                known.status is TopicStatus.JOINED
-                and known.generation == link.generation
-                and connection is not None
-                and connection.state(topic) is TopicState.JOINED
-            )
-            if not joined or connection is None:
+            # One that may wait needs no more than the wire: a callback that waits for its reply
+            # keeps the client from learning of the join.
+            learnt = known.status is TopicStatus.JOINED and known.generation == link.generation
+            if (
+                connection is None
+                or connection.state(topic) is not TopicState.JOINED
+                or not (learnt or when_unjoined == "queue")
+            ):
                 await trio.lowlevel.checkpoint()
                 return await self._unjoined(topic, event, payload, timeout, when_unjoined, waiter)
             await connection.wait_room()
@@ -112,13 +119,13 @@ class Pushes:
         waiter: Waiter | None,
     ) -> str:
         link = self._host.uplink
-        serializer = (link.config.serializer if link.config else None) or V2Serializer()
-        serializer.encode(Message(None, None, topic, event, payload))
+        link.serializer.encode(Message(None, None, topic, event, payload))
         if when_unjoined == "raise":
             raise self._error(topic)
         if when_unjoined == "queue" and link.config is not None:
             known = self._topics.get(topic)
-            if known is not None and known.status not in {TopicStatus.CLOSED, TopicStatus.LEAVING}:
+            waits = known is not None and known.status not in _NOT_COMING
+            if waits and self._watches_the_end():
                 if await self._wait_room_in_queue(topic):
                     # Nothing of this has to be true any more after a wait.
                     return await self.push(
@@ -132,6 +139,7 @@ class Pushes:
                 ref = next(link.refs)
                 queued = _Queued(topic, event, payload, timeout, waiter)
                 self._queue[ref] = queued
+                link.inbox.on_joined = self.joined
                 due = trio.current_time() + link.config.unjoined_ttl
                 queued.timer = self._host.call_at(due, partial(self._expired, ref))
                 return ref
@@ -146,6 +154,9 @@ class Pushes:
             match config.unjoined_overflow:
                 case "error":
                     raise self._error(topic)
+                case "block" if self._host.runs_here() or not self._watches_the_end():
+                    # What makes room happens after the callback that would wait for it.
+                    raise self._error(topic)
                 case "drop_oldest":
                     if not self._queue:
                         raise self._error(topic)
@@ -158,24 +169,34 @@ class Pushes:
         return False
 
     def joined(self, topic: str) -> None:
-        """Send what waited for *topic*, in order."""
+        """Send what waited for *topic*, in order, where it is joined on the wire."""
         link = self._host.uplink
+        self._room.set()  # who waits for it need not any more
         for ref, queued in list(self._queue.items()):
-            if queued.topic != topic or link.connection is None:
+            connection = link.connection
+            if connection is None or connection.state(topic) is not TopicState.JOINED:
+                return
+            if queued.topic != topic:
                 continue
             push = PushMessage(topic, queued.event, queued.payload, queued.timeout, ref)
             try:
-                if link.connection.state(topic) is not TopicState.JOINED:
-                    return
-                link.connection.command(push)
+                connection.command(push)
             except DisconnectedError:
                 return
+            except EncodeError as error:  # it was changed after it had been given to us
+                self._take(ref)
+                if queued.waiter is not None:
+                    queued.waiter.fail(error)
+                else:
+                    self._host.post(PushFailed(ref, topic, ConnectionLost(written=False)))
+                continue
             self._take(ref)
             if queued.waiter is not None:
                 link.inbox.waiters[ref] = queued.waiter
 
     def topic_ended(self, topic: str, reason: TopicCloseReason | None) -> None:
         """Fail what waited for *topic*, which is not wanted, or not to be had, any more."""
+        self._room.set()  # who waits for it waits in vain
         for ref, queued in list(self._queue.items()):
             if queued.topic == topic:
                 self._take(ref)
@@ -199,7 +220,29 @@ class Pushes:
         if queued.timer is not None:
             queued.timer.cancel()
         self._room.set()
+        if not self._queue:
+            self._host.uplink.inbox.on_joined = None
         return queued
+
+    def _watches_the_end(self) -> bool:
+        """See to it that nobody waits for a client that has ended; tell whether it has not."""
+        if not self._watched:
+            try:
+                self._host.start_soon(self._wait_for_end)
+            except WrongTaskError:
+                return False
+            self._watched = True
+        return not self._over
+
+    async def _wait_for_end(self) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._over = True
+            for queued in self._queue.values():
+                if queued.waiter is not None:
+                    queued.waiter.fail(self._error(queued.topic))
+            self._room.set()
 
     def _failure(self) -> PushFailure:
         if self._host.uplink.phase is Phase.OPEN:

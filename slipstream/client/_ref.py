@@ -79,6 +79,18 @@ class ClientRef(ServerRef):
             if not in_time:
                 raise AwaitTimeoutError(f"a connection of {self}", timeout or 0.0)
 
+    def reconnect_now(self) -> None:
+        """Let the client make its next attempt at once; see :meth:`.Socket.reconnect_now`.
+
+        Raises:
+            ServerGoneError: if the client does not run just now.
+            WrongTaskError: from another thread than trio's.
+        """
+        server = self._server()
+        if server is None:
+            raise ServerGoneError(self, NOPROC)
+        server.socket.reconnect_now()
+
     def health(self) -> Health:
         """Take a snapshot of how the client's link is doing.
 

@@ -1,9 +1,10 @@
 """Scripts: a connected socket as a block, without a client class."""
 
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self
 
 import attrs
 import trio
@@ -18,6 +19,7 @@ from slipstream.protocol import TopicClosed, TopicJoined, TopicJoinFailed, Topic
 from ._client import SlipstreamClient
 from ._server import ClientServer
 from ._socket import Socket
+from .awaiting import Messages, end_of_messages, matches_message
 
 __all__ = ["open_socket"]
 
@@ -26,14 +28,14 @@ _OUTCOMES_KEPT: Final = 1024
 
 @asynccontextmanager
 async def open_socket(
-    config: Config | str | Mapping[str, Any], *, reconnect: bool = False
+    config: Config | str | Sequence[str] | Mapping[str, Any], *, reconnect: bool = False
 ) -> AsyncGenerator[Socket]:
     """Open a connected socket for a script.
 
-    ``request`` and the actions work from any task; ``await_…`` and ``messages`` from the one that
-    opened it. Messages that nobody awaits are kept up to ``inbound_limit``, then the oldest are
-    dropped and counted. Without *reconnect* a lost connection makes every wait raise
-    ``DisconnectedError``. Leaving the block closes the connection with 1000, or with 1001 after an
+    ``request``, ``messages`` and the actions work from any task; ``await_…`` from the one that opened
+    it. Messages that nobody awaits are kept up to ``inbound_limit``, then the oldest are
+    dropped and counted. Without *reconnect* each URI is tried once, and a lost connection makes every
+    wait raise ``DisconnectedError``. Leaving the block closes the connection with 1000, or with 1001 after an
     exception.
 
     Raises:
@@ -46,12 +48,16 @@ async def open_socket(
     box: list[ScriptServer] = []
     async with open_server(ScriptServer, box, trio.lowlevel.current_task(), settings):
         server = box[0]
+        untried = 0 if reconnect else len(settings.uris) - 1
         while True:
             try:
                 await server.socket.await_connect()
                 break
             except (ConnectError, DisconnectedError):
-                if not server.uplink.wanted or server.uplink.fatal is not None:
+                if untried:
+                    untried -= 1
+                    server.uplink.reconnect(None)
+                elif not server.uplink.wanted or server.uplink.fatal is not None:
                     raise
         yield server.socket
 
@@ -86,6 +92,63 @@ class _Mail:
         return len(self._items)
 
 
+class _Buffer(Messages):
+    """The messages that fit, from the moment that they come."""
+
+    def __init__(
+        self, server: "ScriptServer", topic: Any, event: Any, payload: Any, limit: int
+    ) -> None:
+        super().__init__(server, topic, event, payload)
+        self._script = server
+        self._limit = limit
+        self._items: deque[Message] = deque()
+        self._changed = trio.Event()
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        self._script.open_buffer(self)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._script.close_buffer(self, list(self._items))
+
+    async def __anext__(self) -> Message:
+        await trio.lowlevel.checkpoint()
+        while not self._items:
+            ended = end_of_messages(self._script, self._patterns[0])
+            if ended is not None:
+                raise ended
+            if self._changed.is_set():
+                self._changed = trio.Event()
+            await wait_event(self._changed)
+        message = self._items.popleft()
+        if self._script.topics.watches:
+            self._script.topics.see(message)
+        return message
+
+    def fits(self, item: Any) -> bool:
+        """Tell whether *item* is a message for this block."""
+        return type(item) is Message and matches_message(item, *self._patterns)
+
+    def put(self, message: Message) -> None:
+        """Keep *message*, and drop the oldest where there is one too many."""
+        self._items.append(message)
+        if len(self._items) > self._limit:
+            self._items.popleft()
+            self.dropped += 1
+            self._script.uplink.counters["dropped"] += 1
+        self.look()
+
+    def look(self) -> None:
+        """Let those who iterate look at everything anew."""
+        self._changed.set()
+
+
 class ScriptServer(ClientServer):
     """The process behind a script's socket: it follows events as they come, and calls nobody."""
 
@@ -93,9 +156,29 @@ class ScriptServer(ClientServer):
         """Start as any client does; the box, the task that may await, and the configuration."""
         box, self._owner, settings = args
         self._mailed = _Mail()
+        self._buffers: list[_Buffer] = []
         self._kept_limit = settings.inbound_limit + _OUTCOMES_KEPT
         box.append(self)
         return await super().init(_Script, settings)
+
+    def messages(self, topic: Any, event: Any, payload: Any, limit: int) -> Messages:
+        """Give the block of ``socket.messages``, which keeps *limit* messages."""
+        return _Buffer(self, topic, event, payload, limit)
+
+    def open_buffer(self, buffer: _Buffer) -> None:
+        """Give *buffer* what fits, beginning with what has come already."""
+        for message in self._mailed.remove(buffer.fits):
+            self.uplink.inbox.taken(message)
+            if self.is_current(message):
+                buffer.put(message)
+            else:
+                self.uplink.counters["stale"] += 1
+        self._buffers.append(buffer)
+
+    def close_buffer(self, buffer: _Buffer, left: list[Message]) -> None:
+        """Give *buffer* no more; what is *left* can be awaited like any other message."""
+        self._buffers.remove(buffer)
+        self.uplink.inbox.deliver(left, 0)
 
     def _prepare(self) -> None:
         self.uplink.inbox.on_events = self._follow
@@ -125,10 +208,12 @@ class ScriptServer(ClientServer):
         for event in events:
             match event:
                 case Message():
-                    if self.is_current(event):
-                        kept.append(event)
-                    else:
+                    if not self.is_current(event):
                         self.uplink.counters["stale"] += 1
+                    elif (buffer := self._buffer_for(event)) is not None:
+                        buffer.put(event)
+                    else:
+                        kept.append(event)
                 case TopicJoined() | TopicJoinFailed() | TopicClosed() | TopicLeft():
                     self.follow_topic(event)
                 case ConnectionOpened():
@@ -142,7 +227,12 @@ class ScriptServer(ClientServer):
                     if len(self._mailed) > self._kept_limit:
                         for oldest in self._mailed.remove(_is_outcome, limit=1):
                             self.uplink.inbox.taken(oldest)
+        for buffer in self._buffers:
+            buffer.look()
         return kept
+
+    def _buffer_for(self, message: Message) -> _Buffer | None:
+        return next((buffer for buffer in self._buffers if buffer.fits(message)), None)
 
 
 def _is_outcome(item: Any) -> bool:

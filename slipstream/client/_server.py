@@ -4,11 +4,10 @@ import inspect
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import attrs
-import msgspec
 import trio
 
 from slipstream import telemetry
@@ -26,7 +25,6 @@ from slipstream.errors import (
     AwaitTimeoutError,
     BadReturnError,
     LinkError,
-    RemoteProtocolError,
     StartError,
     SupervisorGaveUpError,
     WrongTaskError,
@@ -35,7 +33,6 @@ from slipstream.interfaces import Message
 from slipstream.otp import (
     Caller,
     Down,
-    GenServer,
     Ignore,
     NoReply,
     Reply,
@@ -45,7 +42,6 @@ from slipstream.otp import (
     Supervisor,
     SupervisorRef,
 )
-from slipstream.presence import PresenceDiff
 from slipstream.protocol import (
     PushFailed,
     ReplyReceived,
@@ -55,18 +51,21 @@ from slipstream.protocol import (
     TopicLeft,
 )
 from slipstream.reasons import (
+    ClosedByClient,
     Crashed,
     ExitReason,
     TopicCloseReason,
 )
 
+from ._dispatch import Dispatcher
 from ._health import Health, health_of, without_payload
 from ._presence import Presences
 from ._pushes import Pushes
 from ._ref import ClientRef, Raised
 from ._socket import Socket
-from ._topics import Alarm, Topic, Topics, TopicStatus
-from .awaiting import check_seconds
+from ._topic import Alarm, Topic, TopicStatus
+from ._topics import Topics
+from .awaiting import Messages, check_seconds
 
 if TYPE_CHECKING:  # a cycle by nature: a client class starts servers, a server drives a client
     from ._client import SlipstreamClient
@@ -89,10 +88,15 @@ _ACCEPTED: Final[dict[str, tuple[type[Any], ...]]] = {
     "init": (NoReply, Stop, Ignore),
     "handle_call": (Reply, NoReply, Stop),
 }
+_EVENTS: Final[dict[str, str]] = {}
+"""The telemetry event of each callback that was ever called."""
+_JOINED: Final = (
+    TopicStatus.JOINED
+)  # looking a member up in its enum takes longer than all the rest
 _CODE_BY_CAUSE: Final = {"asked": 1000, "cancelled": 1001, "failed": 1001}
 
 
-class ClientServer(GenServer, restart="permanent"):
+class ClientServer(Dispatcher, restart="permanent"):
     """The process of one incarnation of a client."""
 
     ref_class: ClassVar[type[ServerRef]] = ClientRef
@@ -117,6 +121,7 @@ class ClientServer(GenServer, restart="permanent"):
     def connect(self, config: Config) -> None:
         """Want a connection with *config*; the connection supervisor starts with the first."""
         self.uplink.connect(config)
+        self.topics.watches = self.topics.watches or config.last_seen is not None
         if self._supervisor_monitor is None:
             self._supervisor_monitor = False
             self.start_soon(self._start_connections, config)
@@ -158,20 +163,28 @@ class ClientServer(GenServer, restart="permanent"):
             return await self._call("handle_call", request, caller, self.socket, raises=True)
         except LinkError as error:
             return Reply(Raised(error))
+        finally:
+            self._look_again()
 
     async def handle_cast(self, message: Any, /) -> Any:
         """Hand a cast to the client."""
-        return await self._call("handle_cast", message, self.socket)
+        result = await self._call("handle_cast", message, self.socket)
+        self._look_again()
+        return result
 
     async def handle_continue(self, argument: Any, /) -> Any:
         """Hand a continue to the client."""
-        return await self._call("handle_continue", argument, self.socket)
+        result = await self._call("handle_continue", argument, self.socket)
+        self._look_again()
+        return result
 
     async def handle_info(self, item: Any, /) -> Any:
         """Follow an event of the link, or hand any other message to the client."""
         if type(item) is Message:
             self.uplink.inbox.taken(item)
-            return await self._message(item)
+            call = self._message(item)
+            result = None if call is None else await call
+            return result if self.uplink.fatal is None else await self._or_gave_up(result)
         if isinstance(item, _INBOUND):
             self.uplink.inbox.taken(item)
         match item:
@@ -190,12 +203,12 @@ class ClientServer(GenServer, restart="permanent"):
                 result = await self._call("handle_disconnect", item.reason, self.socket)
                 self.uplink.decide()
             case Nudge() | WaitsOverflowed():
-                return None
+                result = None
             case Down(monitor=monitor, reason=reason) if monitor is self._supervisor_monitor:
                 raise self._gave_up(reason)
             case _:
                 result = await self._call("handle_info", item, self.socket)
-        return self._or_fatal(result)
+        return await self._or_gave_up(result)
 
     async def terminate(self, reason: ExitReason, /) -> None:
         """Let the client clean up; the connection is closed after it, whatever it does."""
@@ -266,8 +279,14 @@ class ClientServer(GenServer, restart="permanent"):
         if not found:
             return None
         if isinstance(found[0], _INBOUND):
-            self.uplink.inbox.taken(found[0])
+            self.taken(found[0])
         return found[0]
+
+    def taken(self, item: Any) -> None:
+        """Note that *item* was taken out of the mailbox for one who waited for it."""
+        self.uplink.inbox.taken(item)
+        if self.topics.watches and type(item) is Message:
+            self.topics.see(item)
 
     async def next_item(
         self,
@@ -302,7 +321,7 @@ class ClientServer(GenServer, restart="permanent"):
                 )
                 if isinstance(item, WaitsOverflowed):
                     raise item.error
-                inbox.taken(item)
+                self.taken(item)
                 if not isinstance(item, Nudge):
                     return item
         except AwaitTimeoutError:
@@ -346,8 +365,8 @@ class ClientServer(GenServer, restart="permanent"):
         if topic is None:
             return False
         if message.join_ref is None:
-            return topic.status is TopicStatus.JOINED
-        live = topic.status in {TopicStatus.JOINED, TopicStatus.LEAVING}
+            return topic.status is _JOINED
+        live = topic.status is _JOINED or topic.status is TopicStatus.LEAVING
         # A join that was left before it was let in has no messages: nobody was told of it.
         return live and topic.confirmed and message.join_ref == topic.join_ref
 
@@ -390,6 +409,11 @@ class ClientServer(GenServer, restart="permanent"):
     def _slipstream_state(self) -> object:
         return self.client
 
+    def messages(self, topic: Any, event: Any, payload: Any, limit: int) -> Messages:
+        """Give the block of ``socket.messages``; in a client, the mailbox has a limit of its own."""
+        del limit
+        return Messages(self, topic, event, payload)
+
     # Inside
 
     def _prepare(self) -> None:
@@ -401,49 +425,13 @@ class ClientServer(GenServer, restart="permanent"):
     async def _receive(self, matching: Callable[[Any], bool], timeout: float | None) -> Any:
         return await self.receive(matching, timeout)
 
-    async def _message(self, message: Message) -> Any:
-        if not self.is_current(message):
-            self.uplink.counters["stale"] += 1
-            return None
-        if message.event in self.presences.events:
-            try:
-                diff = self.presences.follow(message)
-            except RemoteProtocolError:
-                pass  # it goes on as the ordinary message that it may be
-            else:
-                return await self._presence(message.topic, diff)
-        client = self.client
-        route = client.routes.find(message.topic, message.event) if client.routes else None
-        if route is None:
-            return await self._call(
-                "handle_message", message.topic, message.event, message.payload, self.socket
-            )
-        payload = message.payload
-        if route.typed:
-            try:
-                payload = msgspec.convert(payload, route.payload)
-            except (msgspec.ValidationError, TypeError) as error:
-                logger.warning(
-                    "%s: the payload of %r on %r does not fit %s: %s",
-                    self.ref, message.event, message.topic, route.payload, error,
-                )  # fmt: skip
-                return await self._call(
-                    "handle_message", message.topic, message.event, message.payload, self.socket
-                )
-        names = (message.event, payload) if route.wants_event else (payload,)
-        return await self._call(route.method, message.topic, *names, self.socket)
-
-    async def _presence(self, topic: str, diff: PresenceDiff | None) -> Any:
-        if diff is None:
-            return None
-        return await self._call("handle_presence", topic, diff, self.socket)
-
     async def _topic_event(self, event: Any) -> Any:
         if not self.follow_topic(event):
             return None
         match event:
             case TopicJoined(topic=topic, response=response):
-                return await self._call("handle_join", topic, response, self.socket)
+                result = await self._call("handle_join", topic, response, self.socket)
+                return await self._then_gap(topic, result)
             case TopicLeft(topic=topic):
                 return await self._call("handle_leave", topic, self.socket)
             case _:
@@ -451,14 +439,33 @@ class ClientServer(GenServer, restart="permanent"):
                     "handle_topic_close", event.topic, event.reason, self.socket
                 )
 
-    async def _call(self, name: str, *args: Any, raises: bool = False) -> Any:
-        callback = getattr(self.client, name)
-        event = f"slipstream.client.{name}"
+    async def _then_gap(self, name: str, result: Any) -> Any:
+        """Tell of the gap before this join, if there was one, unless the client ends."""
+        topic = self.topics.get(name)
+        over = isinstance(result, Stop) or self._process.stopping
+        if over or topic is None or topic.status is not TopicStatus.JOINED or not topic.gap:
+            return result
+        after = await self._call("handle_gap", name, topic.last_seen, self.socket)
+        return result if after is None else after
+
+    def _call(self, name: str, *args: Any, raises: bool = False) -> Coroutine[Any, Any, Any]:
+        """Call the callback *name*, to be awaited."""
+        return self._guard(name, getattr(self.client, name)(*args), raises=raises)
+
+    async def _guard(
+        self, name: str, callback: Coroutine[Any, Any, Any], *, raises: bool = False
+    ) -> Any:
+        """Await *callback*, and give what it returned; a ``LinkError`` ends it only, unless *raises*."""
+        try:
+            event = _EVENTS[name]
+        except KeyError:
+            event = _EVENTS[name] = f"slipstream.client.{name}"
         try:
             if telemetry.attached(event):
                 with telemetry.span(event, clock=trio.current_time, client=str(self.ref)):
-                    return self._checked(name, await callback(*args))
-            return self._checked(name, await callback(*args))
+                    return self._checked(name, await callback)
+            result = await callback
+            return result if result is None and not raises else self._checked(name, result)
         except LinkError as error:
             if raises:
                 raise
@@ -501,12 +508,22 @@ class ClientServer(GenServer, restart="permanent"):
         story = self.connections.gave_up if self.connections is not None else None
         return story or SupervisorGaveUpError("the connection supervisor ended", reason=reason)
 
-    def _or_fatal(self, result: Any) -> Any:
-        if self.uplink.fatal is not None and not isinstance(result, Stop):
-            return Stop(Crashed(self.uplink.error_of_end()))
-        return result
+    async def _or_gave_up(self, result: Any) -> Any:
+        """Give *result*, or what the client wants now that the policy gave up."""
+        link = self.uplink
+        if link.fatal is None or link.gave_up_told or isinstance(result, Stop):
+            return result
+        link.gave_up_told = True
+        reason = link.last_end.reason if link.last_end is not None else ClosedByClient()
+        wanted = await self._call("handle_gave_up", reason, self.socket)
+        return result if wanted is None else wanted
 
-    def _execute(self, event: str, **metadata: Any) -> None:
+    def _look_again(self) -> None:
+        """Let the policy's giving up be handled, where a wait in this callback brought it about."""
+        if self.uplink.fatal is not None and not self.uplink.gave_up_told:
+            self.post(Nudge())
+
+    def _execute(self, event: str, /, **metadata: Any) -> None:
         if telemetry.attached(event):
             telemetry.execute(event, client=str(self.ref), **metadata)
 

@@ -1,12 +1,12 @@
 """The socket: a client's handle on its link, one an incarnation, always current."""
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from slipstream.config import Config
 from slipstream.connection import Phase
-from slipstream.errors import ConfigError, ServerGoneError
+from slipstream.errors import ConfigError, ReplyError, ServerGoneError
 from slipstream.interfaces import Message, Payload
 from slipstream.presence import Presence
 from slipstream.protocol import ChannelReply
@@ -15,7 +15,7 @@ from slipstream.reasons import NOPROC, DisconnectReason
 from . import awaiting
 from ._health import Health
 from ._pushes import WhenUnjoined
-from ._topics import TopicStatus
+from ._topic import TopicStatus
 from .awaiting import ANY
 
 if TYPE_CHECKING:  # a cycle by nature: the server makes the socket, the socket acts on the server
@@ -23,7 +23,10 @@ if TYPE_CHECKING:  # a cycle by nature: the server makes the socket, the socket 
 
 __all__ = ["Socket"]
 
+T = TypeVar("T")
+
 _UNCHANGED: Final[Any] = object()
+_REPLY: Final[Any] = object()
 
 
 class Socket:
@@ -86,6 +89,14 @@ class Socket:
         """
         return self._server.presences.of(topic)
 
+    def last_seen(self, topic: str) -> Any:
+        """Give what the newest message of *topic* that was handed over is known by on the server.
+
+        That is what ``Config.last_seen``, or that of the ``join``, gave for it; ``None`` for none.
+        """
+        known = self._server.topics.get(topic)
+        return known.last_seen if known is not None else None
+
     def health(self) -> Health:
         """Take a snapshot of how the link is doing; also of a client that has ended."""
         self._server.check_thread()
@@ -102,8 +113,8 @@ class Socket:
 
     # Plain actions
 
-    def connect(self, config: Config | str | Mapping[str, Any]) -> None:
-        """Want a connection with *config*: a URI, a mapping of options, or a ``Config``.
+    def connect(self, config: Config | str | Sequence[str] | Mapping[str, Any]) -> None:
+        """Want a connection with *config*: a URI or several, a mapping of options, or a ``Config``.
 
         With the configuration that is in use already this changes nothing; with another one the
         old connection is closed first.
@@ -129,20 +140,53 @@ class Socket:
             raise ConfigError("after is inf, which is never: call socket.disconnect instead")
         server.uplink.reconnect(after)
 
+    def reconnect_now(self) -> None:
+        """Make the next attempt at once, as the first of a row: for when the network came back.
+
+        It ends the wait for an attempt, and the rest after giving up. An open connection, an attempt
+        under way and a client that wants no connection are left alone; so it may be called often.
+        """
+        self._live().uplink.reconnect_now()
+
     def disconnect(self) -> None:
         """Want no connection: close it with 1000, or give up the attempt. Topics stay wanted."""
         self._live().uplink.disconnect()
 
-    def join(self, topic: str, params: Any = None, *, rejoin: bool = True) -> None:
+    def join(
+        self,
+        topic: str,
+        params: Any = None,
+        *,
+        rejoin: bool = True,
+        timeout: float | None = None,
+        last_seen: Callable[[Message], Any] | None = None,
+    ) -> None:
         """Want *topic* joined, now and after each reconnect (unless *rejoin* is false).
 
         *params* is a JSON value (by default ``{}``), or a sync or async function that gives one
-        and is called for every join. A topic that is joined, or asked for, is left as it is.
+        and is called for every join; one that takes an argument gets a
+        :class:`~slipstream.interfaces.JoinContext`. *timeout* is in seconds, by default
+        ``Config.join_timeout``. *last_seen* is used in place of ``Config.last_seen``. A topic that is
+        joined, or asked for, is left as it is.
 
         Raises:
             EncodeError: if the topic or its params cannot be put on the wire.
+            ConfigError: if an argument is none that can be.
         """
-        self._live().topics.join(topic, {} if params is None else params, rejoin=rejoin)
+        server = self._live()
+        awaiting.check_seconds("timeout", timeout)
+        given: Any = last_seen
+        if given is not None and not callable(given):
+            raise ConfigError(
+                f"last_seen is {given!r}; accepted is a function (message) -> value, or None"
+            )
+        server.topics.join(
+            topic,
+            {} if params is None else params,
+            rejoin=rejoin,
+            timeout=timeout,
+            last_seen=last_seen,
+        )
 
     def rejoin(self, topic: str, params: Any = _UNCHANGED) -> None:
         """Join *topic* anew: with other *params*, or at once where it waits or is closed.
@@ -155,9 +199,18 @@ class Socket:
         changed = params is not _UNCHANGED
         self._live().topics.rejoin(topic, params if changed else None, changed=changed)
 
-    def leave(self, topic: str) -> None:
-        """Want *topic* no longer. Leaving twice is leaving once."""
-        self._live().topics.leave(topic)
+    def leave(self, topic: str, *, timeout: float | None = None) -> None:
+        """Want *topic* no longer. Leaving twice is leaving once.
+
+        It counts as left *timeout* seconds after the leave is written, if the server does not answer;
+        by default ``Config.leave_timeout``.
+
+        Raises:
+            ConfigError: if *timeout* is no duration.
+        """
+        server = self._live()
+        awaiting.check_seconds("timeout", timeout)
+        server.topics.leave(topic, timeout)
 
     # Async actions
 
@@ -193,6 +246,7 @@ class Socket:
             when_unjoined=when_unjoined,
         )
 
+    @overload
     async def request(
         self,
         topic: str,
@@ -201,11 +255,45 @@ class Socket:
         *,
         timeout: float | None = None,
         when_unjoined: WhenUnjoined = "fail",
-    ) -> ChannelReply:
+    ) -> ChannelReply: ...
+    @overload
+    async def request(
+        self,
+        topic: str,
+        event: str,
+        payload: Payload = None,
+        *,
+        response: type[T],
+        timeout: float | None = None,
+        when_unjoined: WhenUnjoined = "fail",
+    ) -> T: ...
+    @overload
+    async def request(
+        self,
+        topic: str,
+        event: str,
+        payload: Payload = None,
+        *,
+        response: Any,
+        timeout: float | None = None,
+        when_unjoined: WhenUnjoined = "fail",
+    ) -> Any: ...
+    async def request(
+        self,
+        topic: str,
+        event: str,
+        payload: Payload = None,
+        *,
+        response: Any = _REPLY,
+        timeout: float | None = None,
+        when_unjoined: WhenUnjoined = "fail",
+    ) -> Any:
         """Push *event* to *topic* and wait for the reply. From any task.
 
-        *timeout* is in seconds, by default ``Config.push_timeout``. When cancelled, a reply that
-        comes later is dropped and counted.
+        With *response*, a type as :meth:`~slipstream.protocol.ChannelReply.decode` takes it, the
+        result is the response of an ``"ok"`` reply, of that type. *timeout* is in seconds, by
+        default ``Config.push_timeout``. When cancelled, a reply that comes later is dropped and
+        counted.
 
         Raises:
             PushTimeoutError: if no reply comes in time.
@@ -214,12 +302,19 @@ class Socket:
             NotJoinedError: if the topic was never asked for.
             EncodeError: if the payload cannot be put on the wire.
             InboundOverflowError: if too much lies unread before the reply.
+            ReplyError: with *response*, if the reply has another status than ``"ok"``.
+            DecodeError: with *response*, if it does not fit; it names the path.
         """
         server = self._live()
         awaiting.check_seconds("timeout", timeout)
-        return await awaiting.request(
+        reply = await awaiting.request(
             server, topic, event, {} if payload is None else payload, timeout, when_unjoined
         )
+        if response is _REPLY:
+            return reply
+        if not reply.ok:
+            raise ReplyError(topic, event, reply)
+        return reply.decode(response)
 
     # Awaiting, in the client's own task
 
@@ -294,12 +389,28 @@ class Socket:
         """
         return await awaiting.await_message(self._live(), topic, event, payload, timeout)
 
-    def messages(self, topic: str) -> "awaiting.Messages":
-        """Iterate over the messages of *topic*, in a script: ``async with … as messages``.
+    def messages(
+        self, topic: Any, event: Any = ANY, payload: Any = ANY, *, limit: int = 1024
+    ) -> "awaiting.Messages":
+        """Iterate over the messages that fit: ``async with socket.messages(topic) as messages``.
 
-        The iteration ends with ``DisconnectedError`` or ``TopicClosedError``.
+        The patterns are those of :meth:`await_message`. In a script, messages that fit go to the
+        block from its beginning on, and to nobody else; any task may iterate. At most *limit* of
+        them are kept, then the oldest is dropped, and counted in ``messages.dropped``; what nobody
+        has taken when the block ends can still be awaited. In a client, the block belongs to a
+        callback, and takes from what waits for the callbacks.
+
+        Messages that have come are given first; then the iteration ends with an error.
+
+        Raises:
+            ConfigError: if *limit* is no whole number from 1.
+            NotJoinedError: on entering, if *topic* is a name that was never asked for.
+            DisconnectedError, TopicClosedError: from the iteration, if connection or topic end.
         """
-        return awaiting.Messages(self._live(), topic)
+        given: Any = limit
+        if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+            raise ConfigError(f"limit is {limit!r}; accepted is a whole number from 1")
+        return self._live().messages(topic, event, payload, limit)
 
     def _live(self) -> "ClientServer":
         server = self._server

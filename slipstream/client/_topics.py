@@ -5,15 +5,16 @@ by what lies unread. That is what makes them a fence: a message that was read be
 its topic not joined, and is dropped.
 """
 
-import enum
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import trio
 
 from slipstream import telemetry
+from slipstream.config import is_over_limit
 from slipstream.connection import ConnectionEnded, Link, Phase, provide
 from slipstream.errors import (
     ConfigError,
@@ -23,7 +24,7 @@ from slipstream.errors import (
     LocalProtocolError,
     NotJoinedError,
 )
-from slipstream.interfaces import Fatal, Message, Retry, Verdict
+from slipstream.interfaces import Fatal, JoinContext, Message, Retry, Verdict
 from slipstream.presence import PresenceState
 from slipstream.protocol import (
     JoinTopic,
@@ -33,31 +34,17 @@ from slipstream.protocol import (
     TopicJoinFailed,
     TopicLeft,
     TopicState,
-    V2Serializer,
 )
 from slipstream.reasons import JoinFailed, TopicCloseReason
 
-__all__ = ["Alarm", "Host", "Topic", "TopicStatus", "Topics"]
+from ._resume import check_provider, with_context
+from ._topic import Alarm, Topic, TopicStatus
+
+__all__ = ["Host", "Topics"]
+
+logger: Final = logging.getLogger("slipstream.client")
 
 _CLOSED_LIMIT = 1024
-
-
-class TopicStatus(enum.StrEnum):
-    """What has become of a topic, as the client sees it."""
-
-    REQUESTED = "requested"
-    JOINED = "joined"
-    LEAVING = "leaving"
-    CLOSED = "closed"
-    WAITING = "waiting"
-
-
-class Alarm(Protocol):
-    """A call that is due later."""
-
-    def cancel(self) -> None:
-        """Take it back."""
-        ...
 
 
 class Host(Protocol):
@@ -77,54 +64,13 @@ class Host(Protocol):
         """Let the client handle *events* as if the network had brought them."""
         ...
 
+    def runs_here(self) -> bool:
+        """Tell whether this is the task that runs the callbacks."""
+        ...
+
     def topic_ended(self, topic: str, reason: TopicCloseReason | None) -> None:
         """Note that *topic* is not wanted, or not to be had, any more."""
         ...
-
-
-class Topic:
-    """One topic: what is wanted of it, and what has become of it."""
-
-    __slots__ = (
-        "asked_at",
-        "attempt",
-        "confirmed",
-        "failures",
-        "fetching",
-        "generation",
-        "join_ref",
-        "joined_at",
-        "name",
-        "params",
-        "reason",
-        "rejoin",
-        "response",
-        "status",
-        "timer",
-    )
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.params: Any = {}
-        self.rejoin = True
-        self.status = TopicStatus.REQUESTED
-        self.join_ref: str | None = None
-        self.confirmed = False  # whether the server let this join in
-        self.generation = 0
-        self.response: Any = None
-        self.reason: TopicCloseReason | None = None
-        self.failures = 0
-        self.fetching = 0  # the generation that a provider of params was called for
-        self.attempt = 0
-        self.asked_at = 0.0
-        self.joined_at = 0.0
-        self.timer: Alarm | None = None
-
-    def cancel_timer(self) -> None:
-        """Take a planned join back."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
 
 
 class Topics:
@@ -138,6 +84,7 @@ class Topics:
         self._next_join_at = 0.0
         # Who is there, on topics that are not closed; made and followed by Presences.
         self.presences: dict[str, PresenceState] = {}
+        self.watches = False  # whether any topic wants to know what was seen last
 
     def __iter__(self) -> Iterator[Topic]:
         return iter(list(self._topics.values()))
@@ -148,7 +95,20 @@ class Topics:
 
     # What the client asks
 
-    def join(self, name: str, params: Any, *, rejoin: bool) -> None:
+    @property
+    def over_limit(self) -> int:
+        """How many topics the server has no room for on this connection."""
+        return sum(topic.held for topic in self._topics.values())
+
+    def join(
+        self,
+        name: str,
+        params: Any,
+        *,
+        rejoin: bool,
+        timeout: float | None = None,
+        last_seen: Callable[[Message], Any] | None = None,
+    ) -> None:
         """Want *name* joined. One that is joined, or asked for, is left as it is."""
         self._check(name, params)
         topic = self._topics.get(name)
@@ -160,6 +120,8 @@ class Topics:
             topic = self._topics[name] = Topic(name)
         self._closed.pop(name, None)
         topic.params, topic.rejoin = params, rejoin
+        topic.join_timeout, topic.seen_by = timeout, last_seen
+        self.watches = self.watches or last_seen is not None
         self._request(topic)
 
     def rejoin(self, name: str, params: Any, *, changed: bool) -> None:
@@ -179,16 +141,17 @@ class Topics:
         self._closed.pop(name, None)
         self._request(topic)
 
-    def leave(self, name: str) -> None:
+    def leave(self, name: str, timeout: float | None = None) -> None:
         """Want *name* no longer. It is left at once, or forgotten where there is nothing to leave."""
         topic = self._topics.get(name)
         if topic is None or topic.status in {TopicStatus.LEAVING, TopicStatus.CLOSED}:
             return
         topic.cancel_timer()
+        topic.joined_before = topic.held = False
         self._host.topic_ended(name, None)
         link = self._host.uplink
         on_wire = topic.join_ref is not None and topic.generation == link.generation
-        if on_wire and link.connection is not None and self._leave_wire(topic):
+        if on_wire and link.connection is not None and self._leave_wire(topic, timeout):
             topic.status = TopicStatus.LEAVING
             return
         self._close(topic, None)
@@ -220,10 +183,13 @@ class Topics:
                 topic.confirmed = True
                 topic.response, topic.reason = response, None
                 topic.joined_at = trio.current_time()
+                topic.held = False
                 self._tell_of_join(topic, "stop", response=response)
+                self._look_for_gap(topic)
             case TopicLeft(join_ref=join_ref):
                 if topic.status is TopicStatus.LEAVING and join_ref == topic.join_ref:
                     self._close(topic, None)
+                    self._use_room()
             case TopicJoinFailed() | TopicClosed() if event.join_ref == topic.join_ref:
                 if isinstance(event, TopicJoinFailed):
                     self._tell_of_join(topic, "exception", reason=event.reason)
@@ -232,13 +198,27 @@ class Topics:
                 return False
         return True
 
+    def see(self, message: Message) -> None:
+        """Note what *message*, which is handed to the client, is known by on the server."""
+        topic = self._topics.get(message.topic)
+        config = self._host.uplink.config
+        if topic is None:
+            return
+        seen_by = topic.seen_by or (config.last_seen if config is not None else None)
+        value = seen_by(message) if seen_by is not None else None
+        if value is not None:
+            topic.last_seen = value
+
     def disconnected(self, ended: ConnectionEnded) -> None:
         """Let the topics of that connection wait for the next one."""
+        self._next_join_at = 0.0  # whatever was planned on that connection is off
         for topic in self:
             if topic.generation > ended.generation:
                 continue
             topic.cancel_timer()
+            topic.held = False  # the next connection has room again
             self._count_as_stable(topic)
+            self._note_loss(topic)
             match topic.status:
                 case TopicStatus.JOINED | TopicStatus.REQUESTED | TopicStatus.WAITING:
                     asked_only = topic.status is TopicStatus.REQUESTED and topic.join_ref is None
@@ -260,13 +240,14 @@ class Topics:
             raise ConfigError(f"topic is {name!r}; accepted is a name that is not empty")
         if name == "phoenix":
             raise ConfigError("topic is 'phoenix', which is the socket's own and cannot be joined")
-        config = self._host.uplink.config
-        serializer = (config.serializer if config is not None else None) or V2Serializer()
+        if callable(params):
+            check_provider(params)
         shown: Any = {} if callable(params) else params
-        serializer.encode(Message(None, None, name, "phx_join", shown))
+        self._host.uplink.serializer.encode(Message(None, None, name, "phx_join", shown))
 
     def _request(self, topic: Topic) -> None:
         topic.cancel_timer()
+        self._note_loss(topic)
         topic.fetching = 0
         topic.status = TopicStatus.REQUESTED
         topic.join_ref = None
@@ -295,8 +276,9 @@ class Topics:
     async def _provide_and_send(self, topic: Topic, provider: Any) -> None:
         config = self._host.uplink.config
         timeout = config.provider_timeout if config is not None else 10.0
+        ask = with_context(provider, JoinContext(topic.name, topic.attempt, topic.last_seen))
         try:
-            params = await provide(provider, timeout=timeout, what=f"params of {topic.name!r}")
+            params = await provide(ask, timeout=timeout, what=f"params of {topic.name!r}")
         except ConnectError as error:
             self._could_not_send(topic, provider, error.__cause__ or error)
             return
@@ -321,8 +303,9 @@ class Topics:
         link = self._host.uplink
         if link.connection is None or link.config is None:
             return
+        timeout = topic.join_timeout or link.config.join_timeout
         try:
-            sent = link.connection.command(JoinTopic(topic.name, params, link.config.join_timeout))
+            sent = link.connection.command(JoinTopic(topic.name, params, timeout))
         except DisconnectedError:
             return  # the next connection sends it
         except EncodeError as error:
@@ -344,14 +327,15 @@ class Topics:
                 data["duration"] = trio.current_time() - topic.asked_at
             telemetry.execute(event, topic=topic.name, **data)
 
-    def _leave_wire(self, topic: Topic) -> bool:
+    def _leave_wire(self, topic: Topic, timeout: float | None) -> bool:
         link = self._host.uplink
         if link.connection is None or link.config is None:
             return False
         if link.connection.state(topic.name) in {TopicState.CLOSED, TopicState.LEAVING}:
             return False
         try:
-            link.connection.command(LeaveTopic(topic.name, link.config.leave_timeout))
+            seconds = link.config.leave_timeout if timeout is None else timeout
+            link.connection.command(LeaveTopic(topic.name, seconds))
         except (DisconnectedError, LocalProtocolError):
             return False
         return True
@@ -363,8 +347,40 @@ class Topics:
             if up >= config.rejoin.stable_after:
                 topic.attempt = 0
 
+    def _note_loss(self, topic: Topic) -> None:
+        if topic.status is TopicStatus.JOINED:
+            topic.lost_at = trio.current_time()
+
+    def _look_for_gap(self, topic: Topic) -> None:
+        topic.gap, topic.joined_before = topic.joined_before, True
+        if topic.gap and telemetry.attached("slipstream.client.gap"):
+            seconds = topic.joined_at - topic.lost_at
+            telemetry.execute("slipstream.client.gap", topic=topic.name, seconds=seconds)
+
+    def _tell_of_limit(self, topic: Topic) -> None:
+        joined = sum(other.status is TopicStatus.JOINED for other in self._topics.values())
+        if self.over_limit == 0:  # once, not for each of them
+            logger.warning(
+                "the server lets one connection join no more than %d topics; %r and others wait: "
+                "spread them over several clients",
+                joined, topic.name,
+            )  # fmt: skip
+        topic.held = True
+        if telemetry.attached("slipstream.client.too_many_topics"):
+            telemetry.execute("slipstream.client.too_many_topics", topic=topic.name, joined=joined)
+
+    def _use_room(self) -> None:
+        """Ask again for one of the topics that the server had no room for."""
+        held = (topic for topic in self if topic.held and topic.status is TopicStatus.WAITING)
+        topic = next(held, None)
+        if topic is not None:
+            self._request(topic)
+
     def _failed(self, topic: Topic, reason: TopicCloseReason) -> None:
         self._count_as_stable(topic)
+        self._note_loss(topic)
+        if is_over_limit(reason):
+            self._tell_of_limit(topic)
         topic.reason = reason
         topic.failures += 1
         topic.join_ref = None

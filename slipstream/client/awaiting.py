@@ -44,12 +44,12 @@ from slipstream.protocol import (
 from slipstream.reasons import DisconnectReason
 
 from ._pushes import WhenUnjoined
-from ._topics import Topic, TopicStatus
+from ._topic import Topic, TopicStatus
 
 if TYPE_CHECKING:  # a cycle by nature: the server awaits through these, these act on the server
     from ._server import ClientServer
 
-__all__ = ["ANY", "Messages", "matches"]
+__all__ = ["ANY", "Messages", "end_of_messages", "matches", "matches_message"]
 
 
 class _Any:
@@ -280,12 +280,24 @@ async def request(
             when_unjoined=when_unjoined,
             waiter=waiter,
         )
-        await wait_event(waiter.settled)
+        await wait_event(waiter.settled, deadline=_latest(server, seconds, when_unjoined))
     finally:
         inbox.stop_awaiting()
         if ref is not None and not waiter.settled.is_set():
             server.pushes.abandon(ref)
+    if not waiter.settled.is_set():
+        raise waiter.timed_out()
     return waiter.outcome()
+
+
+def _latest(server: "ClientServer", seconds: float, when_unjoined: WhenUnjoined) -> float:
+    """Tell until when a request waits that its push has not been heard of."""
+    config = server.uplink.config
+    for_ever = config is None or config.unjoined_ttl == math.inf
+    if when_unjoined == "queue" and for_ever and server.runs_here():
+        # What sends it may happen only after the callback that waits: then nothing else ends it.
+        return trio.current_time() + seconds
+    return math.inf
 
 
 async def await_message(
@@ -303,22 +315,34 @@ async def await_message(
             type(item) is Message
             and server.is_current(item)
             and item.event not in server.presences.events
-            and matches(topic, item.topic)
-            and matches(event, item.event)
-            and matches(payload, item.payload)
+            and matches_message(item, topic, event, payload)
         )
 
     def check() -> LinkError | None:
-        if isinstance(topic, str):
-            known = server.topics.get(topic)
-            ended = known is None or server.has_ended(known)
-            if ended and server.uplink.phase is Phase.OPEN:
-                return TopicClosedError(topic, known.reason if known is not None else None)
-        return _lost(server)
+        return end_of_messages(server, topic)
 
     what = f"a message {event!r} on {topic!r}"
     message: Message = await server.next_item(fits, check, timeout, what)
     return message
+
+
+def matches_message(message: Message, topic: Any, event: Any, payload: Any) -> bool:
+    """Tell whether *message* fits the three patterns."""
+    return (
+        matches(topic, message.topic)
+        and matches(event, message.event)
+        and matches(payload, message.payload)
+    )
+
+
+def end_of_messages(server: "ClientServer", topic: Any) -> LinkError | None:
+    """Give what says that no message of *topic*, a name or a pattern, can come; ``None`` if one can."""
+    if isinstance(topic, str):
+        known = server.topics.get(topic)
+        ended = known is None or server.has_ended(known)
+        if ended and server.uplink.phase is Phase.OPEN:
+            return TopicClosedError(topic, known.reason if known is not None else None)
+    return _lost(server)
 
 
 def _known(server: "ClientServer", name: str) -> Topic:
@@ -333,14 +357,21 @@ def _lost(server: "ClientServer") -> LinkError | None:
 
 
 class Messages:
-    """The messages of one topic, as a block that gives an iterator."""
+    """The messages that fit, as a block that gives an iterator.
 
-    def __init__(self, server: "ClientServer", topic: str) -> None:
+    Attributes:
+        dropped: how many were dropped, since more than the block keeps had come.
+    """
+
+    def __init__(self, server: "ClientServer", topic: Any, event: Any, payload: Any) -> None:
         self._server = server
-        self._topic = topic
+        self._patterns = topic, event, payload
+        self.dropped = 0
 
     async def __aenter__(self) -> Self:
-        _known(self._server, self._topic)
+        topic, _, _ = self._patterns
+        if isinstance(topic, str):
+            _known(self._server, topic)
         return self
 
     async def __aexit__(
@@ -355,4 +386,4 @@ class Messages:
         return self
 
     async def __anext__(self) -> Message:
-        return await await_message(self._server, self._topic, ANY, ANY, None)
+        return await await_message(self._server, *self._patterns, None)

@@ -9,12 +9,30 @@ from ._checks import (
     safe_uri as safe_uri,
 )
 from ._config import Config, Headers, Params
-from ._policies import ReconnectPolicy, RejoinPolicy
+from ._overflow import Coalesce, OnOverflow, coalesce
+from ._policies import ReconnectPolicy, RejoinPolicy, is_over_limit as is_over_limit
 from ._proxies import (
     ENVIRONMENT as ENVIRONMENT,
     Proxy as Proxy,
     parse_proxy as parse_proxy,
     proxy_from_environment as proxy_from_environment,
 )
+from ._rules import CAUSES, Between, Cause, Grow, Refresh, RetryAfter, Rule
 
-__all__ = ["Config", "Headers", "Params", "ReconnectPolicy", "RejoinPolicy"]
+__all__ = [
+    "CAUSES",
+    "Between",
+    "Cause",
+    "Coalesce",
+    "Config",
+    "Grow",
+    "Headers",
+    "OnOverflow",
+    "Params",
+    "ReconnectPolicy",
+    "Refresh",
+    "RejoinPolicy",
+    "RetryAfter",
+    "Rule",
+    "coalesce",
+]

@@ -3,7 +3,7 @@
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import urlencode, urlsplit
 
@@ -20,6 +20,7 @@ __all__ = [
     "headers_field",
     "params_field",
     "safe_uri",
+    "safe_uris",
     "subprotocols_field",
     "token_field",
     "unix_socket_field",
@@ -56,10 +57,23 @@ def token_field(instance: Any, field: Field, value: Any) -> None:
     refuse(instance, field, type(value).__name__, "a string, a function that gives one, or None")
 
 
+_URI = "a URI such as 'ws://host:4000/socket/websocket'"
+
+
 def uri_field(instance: Any, field: Field, value: Any) -> None:
-    accepted = "a URI such as 'ws://host:4000/socket/websocket'"
-    if not isinstance(value, str):
-        refuse(instance, field, value, accepted)
+    if isinstance(value, str):
+        _check_uri(value)
+    elif not isinstance(value, tuple) or not value:
+        refuse(instance, field, value, f"{_URI}, or a list of one or more")
+    else:
+        for uri in value:  # pyright: ignore[reportUnknownVariableType]  # any tuple
+            if not isinstance(uri, str):
+                refuse(instance, field, uri, f"{_URI}, or a list of one or more")
+            _check_uri(uri)
+
+
+def _check_uri(value: str) -> None:
+    accepted = _URI
     shown = safe_uri(value)
     if not value.isascii() or any(not char.isprintable() or char == " " for char in value):
         raise ConfigError(
@@ -91,6 +105,11 @@ def safe_uri(uri: str) -> str:
         return head.rpartition("@")[2]
     authority, slash, path = rest.partition("/")
     return f"{scheme}{mark}{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def safe_uris(uri: str | Sequence[str]) -> str | list[str]:
+    """Give one URI or several as :func:`safe_uri` does."""
+    return safe_uri(uri) if isinstance(uri, str) else [safe_uri(one) for one in uri]
 
 
 _OWN_HEADERS = frozenset(

@@ -1,8 +1,9 @@
 """How a client connects: one frozen, validated value."""
 
+import inspect
 import os
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,6 +12,7 @@ import attrs
 from slipstream.errors import ConfigError
 from slipstream.interfaces import (
     JsonCodec,
+    Message,
     OpenTransport,
     PerMessageDeflate,
     Provider,
@@ -23,15 +25,26 @@ from ._checks import (
     check_params,
     headers_field,
     params_field,
-    safe_uri,
+    safe_uris,
     subprotocols_field,
     token_field,
     unix_socket_field,
     uri_field,
 )
+from ._overflow import OnOverflow, overflow_field
 from ._policies import ReconnectPolicy, RejoinPolicy
 from ._proxies import ENVIRONMENT, proxy_field, safe_proxy
-from ._validators import Field, checks_names, has, instance_of, one_of, refuse, seconds, whole
+from ._validators import (
+    Field,
+    checks_names,
+    has,
+    instance_of,
+    one_of,
+    optional_function,
+    refuse,
+    seconds,
+    whole,
+)
 
 __all__ = ["Config", "Headers", "Params"]
 
@@ -48,6 +61,21 @@ def _reconnect_policy(value: Any) -> Any:
 
 def _rejoin_policy(value: Any) -> Any:
     return RejoinPolicy(delays=value) if isinstance(value, list | tuple) else value  # pyright: ignore[reportUnknownArgumentType]  # checked by the policy
+
+
+def _check_verdict(instance: Any, field: Field, value: Any) -> None:
+    # It is asked for the first time when a connection is lost: too late to learn of a missing name.
+    try:
+        signature = inspect.signature(value.verdict)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(None, 0, refreshable=False, refreshes=0, elapsed=0.0)
+    except TypeError:
+        accepted = (
+            "an object whose verdict takes (reason, attempt, *, refreshable, refreshes, elapsed)"
+        )
+        refuse(instance, field, value, accepted)
 
 
 def _compression(value: Any) -> Any:
@@ -71,7 +99,9 @@ class Config:
     that are called for every attempt, within *provider_timeout*. Secrets never appear in the repr.
 
     Args:
-        uri: ``ws:`` or ``wss:``, the whole path (Phoenix sockets end in ``/websocket``).
+        uri: ``ws:`` or ``wss:``, the whole path (Phoenix sockets end in ``/websocket``). A list of
+            several: a failed attempt, or a connection that did not last, is followed by one to the
+            next, and a stable connection by one to the first.
         params: query parameters that are added to the URI.
         headers: extra headers of the upgrade request.
         auth_token: sent as a subprotocol, as phoenix.js does (Phoenix 1.8 and newer).
@@ -92,7 +122,9 @@ class Config:
         outbound_bytes: queued for writing before ``push`` waits for room.
         unjoined_limit: pushes kept with ``when_unjoined="queue"``, over all topics.
         unjoined_ttl: how long such a push is kept.
-        unjoined_overflow: what happens to the push that finds that queue full.
+        unjoined_overflow: what happens to the push that finds that queue full: it raises
+            (``"error"``), takes the place of the oldest, or waits for room (``"block"``; a callback,
+            for which no room can come while it waits, raises).
         on_undecodable: what a frame that is no Phoenix message brings about.
         subprotocols: offered beside the ones of *auth_token*.
         serializer: by default the V2 serializer.
@@ -104,7 +136,8 @@ class Config:
         max_fragments: frames of one message; more end the connection with 1009.
         inbound_limit: unread messages before *on_overflow* decides.
         inbound_bytes: their bytes, likewise.
-        on_overflow: stop reading, drop the oldest, or disconnect.
+        on_overflow: stop reading (``"pause"``), ``"drop_oldest"``, ``"disconnect"``, or
+            :func:`coalesce(key) <coalesce>`: merge what has a newer message of the same key.
         max_pause: how long reading may stop before the connection is given up.
         proxy: the URL of an HTTP proxy (``http:``) or a SOCKS proxy (``socks5h:``, ``socks5:``,
             ``socks4a:``, ``socks4:``; needs the extra ``proxy``), ``"environment"`` for the one that
@@ -114,6 +147,9 @@ class Config:
             Host header, the resource and, for ``wss:``, the name in the certificate.
         tcp_keepalive: whether the kernel probes an idle connection.
         tcp_user_timeout: unacknowledged bytes end the connection after this; where supported.
+        last_seen: gives what a message of a topic is known by on the server, such as a number or a
+            cursor, or ``None`` for one that has nothing of the kind. Providers of join params are
+            offered the newest (:class:`~slipstream.interfaces.JoinContext`), so that a server can go on there.
         log_payloads: whether payloads may stand in log lines and reports.
         transport: by default a WebSocket over TCP or TLS; one of your own sees to *proxy* and
             *unix_socket*, too.
@@ -122,7 +158,9 @@ class Config:
         ConfigError: with the field, the value and what is accepted.
     """
 
-    uri: str = attrs.field(validator=uri_field, repr=lambda uri: repr(safe_uri(uri)))
+    uri: str | Sequence[str] = attrs.field(
+        converter=_names, validator=uri_field, repr=lambda uri: repr(safe_uris(uri))
+    )
     params: Provider[Params] = attrs.field(
         factory=dict[str, str], validator=params_field, repr=False, kw_only=True
     )
@@ -146,7 +184,7 @@ class Config:
     reconnect: ReconnectDecider = attrs.field(
         factory=ReconnectPolicy,
         converter=_reconnect_policy,
-        validator=has("verdict", "stable_after"),
+        validator=[has("verdict", "stable_after"), _check_verdict],
         kw_only=True,
     )
     rejoin: RejoinDecider = attrs.field(
@@ -191,9 +229,7 @@ class Config:
     max_fragments: int = attrs.field(default=1 << 17, validator=whole(least=1), kw_only=True)
     inbound_limit: int = attrs.field(default=4096, validator=whole(least=1), kw_only=True)
     inbound_bytes: int = attrs.field(default=16 << 20, validator=whole(least=1), kw_only=True)
-    on_overflow: Literal["pause", "drop_oldest", "disconnect"] = attrs.field(
-        default="pause", validator=one_of("pause", "drop_oldest", "disconnect"), kw_only=True
-    )
+    on_overflow: OnOverflow = attrs.field(default="pause", validator=overflow_field, kw_only=True)
     max_pause: float = attrs.field(default=20.0, validator=seconds(forever=True), kw_only=True)
     proxy: str | None = attrs.field(
         default=ENVIRONMENT,
@@ -211,6 +247,9 @@ class Config:
         validator=seconds(none=True, most=2_000_000),
         kw_only=True,
     )
+    last_seen: Callable[[Message], Any] | None = attrs.field(
+        default=None, validator=optional_function("(message) -> value"), repr=False, kw_only=True
+    )
     log_payloads: bool = attrs.field(default=False, validator=instance_of(bool), kw_only=True)
     transport: OpenTransport | None = attrs.field(
         default=None, validator=_check_transport, repr=False, kw_only=True
@@ -227,8 +266,9 @@ class Config:
             raise ConfigError(
                 "Config.unix_socket and Config.proxy are both given; accepted is one of them"
             )
-        for vsn in parse_qs(urlsplit(self.uri).query, keep_blank_values=True).get("vsn", []):
-            self.check_vsn("uri", vsn)
+        for uri in self.uris:
+            for vsn in parse_qs(urlsplit(uri).query, keep_blank_values=True).get("vsn", []):
+                self.check_vsn("uri", vsn)
         if not callable(self.params):
             check_params(self, self.params)
 
@@ -245,6 +285,11 @@ class Config:
             )
 
     @property
+    def uris(self) -> tuple[str, ...]:
+        """The URI, or all of them, in order of preference."""
+        return (self.uri,) if isinstance(self.uri, str) else tuple(self.uri)
+
+    @property
     def vsn(self) -> str:
         """The protocol version that the serializer speaks."""
         return self.serializer.vsn if self.serializer is not None else "2.0.0"
@@ -255,8 +300,8 @@ class Config:
         return callable(self.params) or callable(self.headers) or callable(self.auth_token)
 
     @classmethod
-    def of(cls, argument: "str | Mapping[str, Any] | Config") -> "Config":
-        """Make a configuration of a URI, of a mapping of options, or of a configuration.
+    def of(cls, argument: "str | Sequence[str] | Mapping[str, Any] | Config") -> "Config":
+        """Make a configuration of a URI or several, a mapping of options, or a configuration.
 
         Raises:
             ConfigError: if *argument* is none of these, or an option is wrong.
@@ -264,7 +309,7 @@ class Config:
         match argument:
             case Config():
                 return argument
-            case str():
+            case str() | list() | tuple():
                 return cls(argument)
             case Mapping():
                 if "uri" not in argument:

@@ -2,14 +2,12 @@
 
 import math
 import random
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, assert_never, cast
 
 import attrs
 
-from slipstream.errors import ConfigError, RemoteProtocolError
+from slipstream.errors import ConfigError
 from slipstream.interfaces import (
     Fatal,
     Hold,
@@ -18,20 +16,28 @@ from slipstream.interfaces import (
 )
 from slipstream.reasons import (
     ChannelClosed,
-    ClosedByServer,
     ConnectFailed,
     DisconnectReason,
     JoinRefused,
     TopicCloseReason,
-    TransportFailed,
 )
 
+from ._rules import (
+    CAUSES,
+    Between,
+    Cause,
+    Grow,
+    Refresh,
+    RetryAfter,
+    Rule,
+    causes_field,
+    describe,
+    read_retry_after,
+    rule_for,
+)
 from ._validators import Field, checks_names, function, instance_of, refuse, seconds, whole
 
-__all__ = ["ReconnectPolicy", "RejoinPolicy"]
-
-FATAL_CLOSE_CODES = frozenset({1003, 1007, 1008, 1009, 1010})
-"""Close codes that the next attempt would meet again: we are what the server objects to."""
+__all__ = ["ReconnectPolicy", "RejoinPolicy", "is_over_limit"]
 
 
 def _delays(instance: Any, field: Field, value: Any) -> None:
@@ -85,63 +91,116 @@ class ReconnectPolicy(_BackOff):
     All durations are in seconds. A delay is drawn from uniform(0, min(*maximum*, *first* ·
     *factor* ⁿ)) after n failures in a row (RFC 6455, 7.2.3, asks for such a spread); *delays* are
     taken literally instead, the last one repeated. n goes back to 0 only after *stable_after*
-    seconds of uptime. After *max_attempts* failures in a row the verdict is fatal.
+    seconds of uptime.
 
-    Subclass it and override :meth:`verdict` for a table of one's own.
+    It gives up after *max_attempts* failures in a row, and where the next attempt would begin later
+    than *max_elapsed* after the connection was lost (or first tried for). What then follows is up to
+    ``handle_gave_up``.
+
+    *causes* replaces or adds entries of a table, ``slipstream.config.CAUSES``. A key is a close code,
+    an HTTP status, a range of either, or a class of reasons; the most specific one that fits holds.
+    A value is a verdict (:class:`~slipstream.interfaces.Retry`, :class:`~slipstream.interfaces.Hold`,
+    :class:`~slipstream.interfaces.Fatal`), or a rule: :class:`Grow`, :class:`Between`,
+    :class:`RetryAfter`, :class:`Refresh`. The table says:
+
+    =================================== ========================
+    cause                               rule
+    =================================== ========================
+    1003, 1007, 1008, 1009, 1010        ``Fatal()``
+    1012                                ``Between(1.0, 5.0)``
+    1013                                ``Between(30.0, 60.0)``
+    401, 403                            ``Refresh()``
+    429, 503                            ``RetryAfter()``
+    ``range(300, 500)``                 ``Fatal()``
+    ``DisconnectReason``                ``Grow()``
+    =================================== ========================
+
+    For example, ``causes={4001: Refresh(), 404: Grow(), HeartbeatTimeout: Retry(0.0)}``.
+
+    Subclass it and override :meth:`verdict` for what no table can say.
     """
 
-    def verdict(
-        self, reason: DisconnectReason, attempt: int, /, *, refreshable: bool = False
-    ) -> Verdict:
-        """Judge *reason* after *attempt* (0 for the first) failures in a row."""
-        if self.max_attempts is not None and attempt >= self.max_attempts:
-            return Fatal(f"{self.max_attempts} attempts failed")
-        match reason:
-            case ClosedByServer(code=code, reason=text) if code in FATAL_CLOSE_CODES:
-                return Fatal(f"the server closed with {code} {text}".rstrip())
-            case ClosedByServer(code=1012) if self.delays is None:
-                return Retry(self.uniform(1.0, 5.0))
-            case ClosedByServer(code=1013) if self.delays is None:
-                return Retry(self.uniform(30.0, 60.0))
-            case TransportFailed(error=RemoteProtocolError(code=1009)):
-                return Fatal("a message was larger than max_message_size")
-            case ConnectFailed():
-                return self._after_failed_attempt(reason, attempt, refreshable=refreshable)
-            case _:
-                return Retry(self.delay(attempt))
+    max_elapsed: float | None = attrs.field(default=None, validator=seconds(zero=True, none=True))
+    causes: Mapping[Cause, Rule] = attrs.field(
+        factory=dict[Cause, Rule], validator=causes_field, repr=False
+    )
 
-    def _after_failed_attempt(
-        self, failed: ConnectFailed, attempt: int, *, refreshable: bool
+    def verdict(
+        self,
+        reason: DisconnectReason,
+        attempt: int,
+        /,
+        *,
+        refreshable: bool = False,
+        refreshes: int = 0,
+        elapsed: float = 0.0,
     ) -> Verdict:
-        if isinstance(failed.error, ConfigError):
-            return Fatal(str(failed.error))
-        match failed.status:
-            case 401 | 403 if refreshable:
-                # One retry at once, with a fresh credential; after that it is no accident.
-                return Retry(0.0 if attempt == 0 else self.delay(attempt, maximum=300.0))
-            case 429 | 503:
-                return Retry(max(self.delay(attempt), _retry_after(failed.headers)))
-            case int(status) if 300 <= status < 500:
-                return Fatal(f"the server answered the upgrade with HTTP {status}")
+        """Judge *reason* after *attempt* (0 for the first) failures in a row.
+
+        See :meth:`.ReconnectDecider.verdict` for the others.
+        """
+        if self.max_attempts is not None and attempt >= self.max_attempts:
+            return Fatal(f"{self.max_attempts} attempts failed", everywhere=True)
+        if isinstance(reason, ConnectFailed) and isinstance(reason.error, ConfigError):
+            return Fatal(str(reason.error), everywhere=True)
+        verdict = self._follow(
+            self.rule_for(reason), reason, attempt, refreshable=refreshable, refreshes=refreshes
+        )
+        if self.max_elapsed is None or isinstance(verdict, Fatal):
+            return verdict
+        if elapsed + verdict.delay > self.max_elapsed:
+            return Fatal(f"no connection within {self.max_elapsed:g} s", everywhere=True)
+        return verdict
+
+    def rule_for(self, reason: DisconnectReason) -> Rule:
+        """Give the rule of the table that holds for *reason*."""
+        table: dict[Cause, Rule] = dict(CAUSES)
+        if self.delays is not None:  # they are taken literally, also after 1012 and 1013
+            table = {key: rule for key, rule in table.items() if not isinstance(rule, Between)}
+        return rule_for({**table, **self.causes}, reason)
+
+    def _follow(
+        self,
+        rule: Rule,
+        reason: DisconnectReason,
+        attempt: int,
+        *,
+        refreshable: bool,
+        refreshes: int,
+    ) -> Verdict:
+        match rule:
+            case Retry() | Hold():
+                return rule
+            case Fatal():
+                return rule if rule.why else attrs.evolve(rule, why=describe(reason))
+            case Grow(maximum=maximum):
+                return Retry(self.delay(attempt, maximum=maximum))
+            case Between(low=low, high=high):
+                return Retry(self.uniform(low, high))
+            case RetryAfter(most=most):
+                return Retry(max(self.delay(attempt), read_retry_after(reason, most)))
+            case Refresh():
+                if not refreshable:
+                    return Fatal(describe(reason))
+                delay = self.delay(refreshes, maximum=rule.maximum) if refreshes else 0.0
+                return Retry(delay, refresh=True)
             case _:
-                return Retry(self.delay(attempt))
+                assert_never(rule)
 
 
 checks_names(ReconnectPolicy)
 
 
-def _retry_after(headers: tuple[tuple[str, str], ...]) -> float:
-    """Read ``Retry-After`` (RFC 9110, 10.2.3) as seconds from now; 0.0 where there is none."""
-    value = dict(headers).get("retry-after", "").strip()
-    if value.isdecimal():
-        return min(float(value), 3600.0)
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError, OverflowError):  # whatever a server writes
-        return 0.0
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return min(max(0.0, (moment - datetime.now(UTC)).total_seconds()), 3600.0)
+def is_over_limit(reason: TopicCloseReason) -> bool:
+    """Tell whether *reason* is that the server lets one connection join no more topics.
+
+    Phoenix, since 1.8.9: 100, unless ``max_channels_per_transport`` says otherwise.
+    """
+    match reason:
+        case JoinRefused(response={"reason": "too many channels joined"}):
+            return True
+        case _:
+            return False
 
 
 def _is_final(response: Any) -> bool:
@@ -158,7 +217,8 @@ class RejoinPolicy(_BackOff):
     0 only after *stable_after* seconds joined. *is_final* tells from the response of a refused
     join that it is of no use to ask again (by default for the reasons ``unmatched topic`` and
     ``unauthorized``). *after_close* rejoins also after the server closed the channel in an
-    orderly way. *max_joins_per_second* spreads joins out.
+    orderly way. *max_joins_per_second* spreads joins out. Where the server lets one connection join
+    no more topics, those over its limit are asked for again after *maximum*, which is not counted.
     """
 
     is_final: Callable[[Any], bool] = attrs.field(
@@ -172,7 +232,7 @@ class RejoinPolicy(_BackOff):
         if self.max_attempts is not None and attempt >= self.max_attempts:
             return Fatal(f"{self.max_attempts} joins of {topic!r} failed")
         match reason:
-            case JoinRefused(response={"reason": "too many channels joined"}):
+            case JoinRefused() if is_over_limit(reason):
                 return Hold(self.maximum)
             case JoinRefused(response=response) if self.is_final(response):
                 return Fatal(f"the server refused {topic!r} for good")

@@ -16,6 +16,7 @@ __all__ = [
     "has",
     "instance_of",
     "one_of",
+    "optional_function",
     "refuse",
     "seconds",
     "whole",
@@ -113,5 +114,13 @@ def function(shape: str) -> Callable[[Any, Field, Any], None]:
     def check(instance: Any, field: Field, value: Any) -> None:
         if not callable(value):
             refuse(instance, field, value, f"a function {shape}")
+
+    return check
+
+
+def optional_function(shape: str) -> Callable[[Any, Field, Any], None]:
+    def check(instance: Any, field: Field, value: Any) -> None:
+        if value is not None and not callable(value):
+            refuse(instance, field, value, f"a function {shape}, or None")
 
     return check

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import trio
 
 from slipstream import telemetry
-from slipstream.config import Config
+from slipstream.config import Coalesce, Config, safe_uri
 from slipstream.errors import ConnectError, DisconnectedError, LinkError, ServerGoneError
 from slipstream.interfaces import Message, Transport
 from slipstream.otp import Exit, GenServer, NoReply, wait_event
@@ -28,7 +28,6 @@ from slipstream.protocol import (
     Outgoing,
     SocketMachine,
     TopicState,
-    V2Serializer,
 )
 from slipstream.reasons import (
     KILLED,
@@ -46,7 +45,7 @@ from slipstream.reasons import (
 )
 from slipstream.transport import current_transport
 
-from ._link import Link
+from ._link import Link, serializer_of
 from ._request import build_request
 
 __all__ = ["Connection"]
@@ -181,6 +180,7 @@ class Connection(GenServer, restart="permanent"):
                 clock=trio.current_time,
                 generation=self._link.generation,
                 config=config,
+                uri=safe_uri(self._link.uri or ""),
             ):
                 block = await self._open(config)
                 transport = await block.__aenter__()
@@ -197,15 +197,14 @@ class Connection(GenServer, restart="permanent"):
             raise
 
     async def _open(self, config: Config) -> AbstractAsyncContextManager[Transport]:
-        request = await build_request(config)
+        request = await build_request(config, self._link.uri)
         opener = config.transport or current_transport()
         return opener(request, on_written=self._written)
 
     async def _read(self, config: Config, transport: Transport) -> NoReturn:
         link, inbox = self._link, self._link.inbox
-        serializer = config.serializer or V2Serializer(json=config.json)
         machine = self._machine = SocketMachine(
-            serializer,
+            serializer_of(config),
             refs=link.refs,
             heartbeat_interval=config.heartbeat_interval or None,
             heartbeat_timeout=config.heartbeat_timeout,
@@ -240,15 +239,23 @@ class Connection(GenServer, restart="permanent"):
             self._why = ConsumerTooSlow(0.0)
             await transport.close(1001)
             return
+        if isinstance(config.on_overflow, Coalesce):
+            merged = inbox.coalesce(config.on_overflow.key)
+            self._link.counters["coalesced"] += merged
+            self._execute("slipstream.connection.coalesced", count=merged)
+            # Room for a few only would cost as much again for the next few.
+            if not inbox.full and merged >= config.inbound_limit // 16:
+                return
         if inbox.waits_too_long():
             inbox.give_up_waits()
+        self._link.counters["pauses"] += 1
         started = trio.current_time()
         machine.pause(started)
         self._execute("slipstream.connection.pause", messages=inbox.count, size=inbox.bytes)
-        while inbox.full and not inbox.awaiting:
-            if inbox.room.is_set():
-                inbox.room = trio.Event()
-            if not await wait_event(inbox.room, deadline=started + config.max_pause):
+        room_wanted = True  # also where merging has made a little of it
+        while (inbox.full or room_wanted) and not inbox.awaiting:
+            room_wanted = False
+            if not await wait_event(inbox.room(), deadline=started + config.max_pause):
                 self._why = ConsumerTooSlow(trio.current_time() - started)
                 await transport.close(1001)
                 return

@@ -1,7 +1,8 @@
 """What the network brought and the client has not handled yet: counted, bounded, fast for replies."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from itertools import islice
 from typing import Any, Protocol
 
 import attrs
@@ -20,6 +21,7 @@ from slipstream.protocol import (
     PushFailed,
     ReplyReceived,
     TopicClosed,
+    TopicJoined,
     TopicJoinFailed,
     TopicLeft,
 )
@@ -28,6 +30,8 @@ from slipstream.reasons import ConnectionLost, DisconnectReason, PushTimedOut, T
 __all__ = ["Inbox", "Nudge", "Waiter", "WaitsOverflowed"]
 
 _ABANDONED_LIMIT = 4096
+_OUTCOMES = (ReplyReceived, PushFailed)
+"""What says nothing of topics."""
 
 
 @attrs.frozen
@@ -51,6 +55,14 @@ class Mailbox(Protocol):
 
     def remove(self, matching: Callable[[Any], bool], limit: int | None = None) -> list[Any]:
         """Take out the oldest items that are *matching*."""
+        ...
+
+    def replace(self, change: Callable[[Any], Any]) -> None:
+        """Put what *change* makes of each item into its place."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]:
+        """Go over the items, oldest first."""
         ...
 
 
@@ -111,10 +123,13 @@ class Inbox:
         self._ends: dict[str, TopicCloseReason] = {}
         # A script has no loop that follows events one by one: it follows them as they come.
         self.on_events: Callable[[list[Any]], list[Any]] | None = None
+        # Told of each topic that is joined, where something waits for that.
+        self.on_joined: Callable[[str], None] | None = None
         self.count = 0
         self.bytes = 0
         self.dropped = 0
-        self.room = trio.Event()
+        self._room = trio.Event()
+        self._room_wanted = False
         self.waiters: dict[str, Waiter] = {}
 
     def set_limits(self, limit: int, max_bytes: int) -> None:
@@ -127,6 +142,17 @@ class Inbox:
         """Whether reading should stop."""
         return self.count >= self._limit or self.bytes >= self._max_bytes
 
+    def room(self) -> trio.Event:
+        """Give what is set once there is plenty of room, or reading may go on without."""
+        self._room_wanted = True
+        if self._room.is_set():
+            self._room = trio.Event()
+        return self._room
+
+    def _make_room(self) -> None:
+        self._room_wanted = False
+        self._room.set()
+
     @property
     def awaiting(self) -> bool:
         """Whether the client waits inside a callback for what may lie behind unread messages."""
@@ -134,6 +160,15 @@ class Inbox:
 
     def deliver(self, events: list[Any], size: int) -> None:
         """Hand *events*, which came in *size* bytes, to the client; wake it once."""
+        joined: list[str] = []
+        if self.on_joined is not None:
+            joined = [event.topic for event in events if type(event) is TopicJoined]
+        self._hand_over(events, size)
+        for topic in joined:
+            if self.on_joined is not None:
+                self.on_joined(topic)
+
+    def _hand_over(self, events: list[Any], size: int) -> None:
         if self.waiters or self._abandoned:
             # The pushes of a channel that ended come before its end, which has the reason.
             self._ends = {e.topic: e.reason for e in events if isinstance(e, TopicClosed)}
@@ -166,13 +201,52 @@ class Inbox:
             self.bytes -= batch[1]
             self._batches.popleft()
         # Not at the limit but well below it: else reading would stop and go with every message.
-        if self.count <= self._limit // 2 and self.bytes <= self._max_bytes // 2:
-            self.room.set()
+        if (
+            self._room_wanted
+            and self.count <= self._limit // 2
+            and self.bytes <= self._max_bytes // 2
+        ):
+            self._make_room()
 
     def drop_oldest(self) -> int:
-        """Drop the oldest messages (nothing else) until there is room; tell how many."""
-        excess = max(self.count - self._limit + 1, self._limit // 16, 1)
-        dropped = self._mailbox.remove(_is_message, limit=excess)
+        """Drop the oldest messages (nothing else) until there is some room; tell how many.
+
+        The newest batch is only dropped where the number of messages demands it.
+        """
+        excess = self.count - self._limit + max(self._limit // 16, 1)
+        left, older = self.bytes, 0
+        for count, size in islice(self._batches, len(self._batches) - 1):
+            if left < self._max_bytes - self._max_bytes // 16:
+                break
+            left -= size
+            older += count
+        return self._drop(_is_message, max(excess, older, 1))
+
+    def coalesce(self, key: Callable[[Message], Hashable]) -> int:
+        """Let the newest message of each topic and *key* stand where the oldest does.
+
+        Not across anything else that waits, but for the outcomes of pushes: before or after the
+        news of a topic, a message means another thing. Tells how many messages went.
+        """
+        places: dict[Hashable, Message] = {}
+        newest: dict[int, Message] = {}
+        gone: set[int] = set()
+        for item in self._mailbox:
+            if type(item) is Message:
+                name = key(item)
+                place = item if name is None else places.setdefault((item.topic, name), item)
+                if place is not item:
+                    newest[id(place)] = item
+                    gone.add(id(item))
+            elif type(item) not in _OUTCOMES:
+                places.clear()
+        if gone:
+            self._drop(lambda item: id(item) in gone, len(gone))
+            self._mailbox.replace(lambda item: newest.get(id(item), item))
+        return len(gone)
+
+    def _drop(self, matching: Callable[[Any], bool], limit: int) -> int:
+        dropped = self._mailbox.remove(matching, limit=limit)
         for message in dropped:
             self.taken(message)
         self.dropped += len(dropped)
@@ -181,7 +255,7 @@ class Inbox:
     def start_awaiting(self) -> None:
         """Let reading go on over the limit, since the client waits for what may lie behind it."""
         self._awaiting += 1
-        self.room.set()
+        self._make_room()
 
     def stop_awaiting(self) -> None:
         """Take one :meth:`start_awaiting` back."""

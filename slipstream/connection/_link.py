@@ -14,11 +14,11 @@ import attrs
 import trio
 
 from slipstream import telemetry
-from slipstream.config import Config
+from slipstream.config import Config, safe_uri
 from slipstream.errors import ConnectError, DisconnectedError, LinkError
-from slipstream.interfaces import Fatal, Hold, Retry, Verdict
+from slipstream.interfaces import Fatal, Hold, Retry, Serializer, Verdict
 from slipstream.otp import wait_event
-from slipstream.protocol import Command, Event, Outgoing, RefCounter, TopicState
+from slipstream.protocol import Command, Event, Outgoing, RefCounter, TopicState, V2Serializer
 from slipstream.reasons import (
     ClosedByClient,
     ClosedByServer,
@@ -28,8 +28,17 @@ from slipstream.reasons import (
 )
 
 from ._inbox import Inbox
+from ._rotation import Rotation
 
-__all__ = ["ConnectionEnded", "ConnectionOpened", "Link", "LinkEvent", "Phase", "Wire"]
+__all__ = [
+    "ConnectionEnded",
+    "ConnectionOpened",
+    "Link",
+    "LinkEvent",
+    "Phase",
+    "Wire",
+    "serializer_of",
+]
 
 
 class Phase(enum.Enum):
@@ -104,6 +113,7 @@ class Link:
         attempt: failures in a row, as the policy counts them.
         close_code: the code that a stop of the client closes with.
         fatal: why the policy will not have another attempt, until the client decides otherwise.
+        gave_up_told: whether the client has been told of that.
         last_end: how the last connection or attempt ended.
     """
 
@@ -122,7 +132,10 @@ class Link:
         self.changed = trio.Event()
         self.not_before = 0.0
         self.fatal: str | None = None
-        self._refusals = 0
+        self.gave_up_told = False
+        self._rotation: Rotation | None = None
+        self._refreshes = 0
+        self._trouble_since: float | None = None  # when the connection was lost, or first tried for
         self._wanted = False
         self._undecided: ConnectionEnded | None = None
         self._ended_at = 0.0
@@ -136,11 +149,13 @@ class Link:
             self._decided()
             return
         moved = self.config is not None and config != self.config
+        if moved or self._rotation is None:
+            self._rotation = Rotation(config.uris)
         self.config = config
         self.inbox.set_limits(config.inbound_limit, config.inbound_bytes)
         self._want(at=0.0)
         if moved:
-            self.attempt = self._refusals = 0
+            self._count_afresh()
             self._hang_up()
 
     def reconnect(self, after: float | None) -> None:
@@ -150,9 +165,20 @@ class Link:
         """
         self._want(at=trio.current_time() + after if after else 0.0)
 
+    def reconnect_now(self) -> None:
+        """Make the attempt that is waited for at once, as if nothing had failed yet.
+
+        A connection that is open, or being opened, is left alone, and so is a client that wants none.
+        """
+        gave_up = self.fatal is not None
+        if self.connection is None and (self._wanted or gave_up):
+            self._count_afresh()
+            self._want(at=0.0)
+
     def disconnect(self) -> None:
         """Want no connection: close the one there is, or give up the attempt."""
         self._wanted = False
+        self._trouble_since = None  # time spent down on purpose is none
         self._decided()
         self._hang_up()
         if self.phase is Phase.WAITING:
@@ -170,14 +196,18 @@ class Link:
             return
         self._undecided = None
         verdict = self.verdict(ended)
-        if verdict is None or isinstance(verdict, Fatal):
-            self.fatal = verdict.why if verdict is not None else None
+        if verdict is None:
             self._stay_down()
             return
+        if isinstance(verdict, Fatal):
+            if verdict.everywhere or self._rotation is None or not self._rotation.give_up_last():
+                self._give_up(verdict, ended)
+                return
+            verdict = Retry(0.0)  # another server has not been asked yet
         delay = verdict.delay
         if isinstance(verdict, Retry):
             self.attempt += 1
-            self._refusals = self._refusals + 1 if _is_refusal(ended.reason) else 0
+            self._refreshes = self._refreshes + 1 if verdict.refresh else 0
         self.not_before = self._ended_at + delay
         if telemetry.attached("slipstream.connection.reconnect"):
             telemetry.execute(
@@ -201,8 +231,24 @@ class Link:
             case _, ConnectionCrashed():
                 return Hold(0.0)  # the supervisor counts it against max_restarts
             case _, reason:
-                attempt = self._refusals if _is_refusal(reason) else self.attempt
-                return config.reconnect.verdict(reason, attempt, refreshable=config.refreshable)
+                since = self._trouble_since if self._trouble_since is not None else self._ended_at
+                return config.reconnect.verdict(
+                    reason,
+                    self.attempt,
+                    refreshable=config.refreshable,
+                    refreshes=self._refreshes,
+                    elapsed=self._ended_at - since,
+                )
+
+    @property
+    def uri(self) -> str | None:
+        """The URI of the connection, or of the next attempt: one of the configuration's."""
+        return self._rotation.uri if self._rotation is not None else None
+
+    @property
+    def serializer(self) -> Serializer:
+        """What a connection with the present configuration speaks."""
+        return serializer_of(self.config) if self.config is not None else V2Serializer()
 
     @property
     def wanted(self) -> bool:
@@ -254,11 +300,18 @@ class Link:
         now = trio.current_time()
         was_open = self.phase is Phase.OPEN
         stable_after = self.config.reconnect.stable_after if self.config else 0.0
-        if was_open and now - self.opened_at >= stable_after:
-            self.attempt = self._refusals = 0
+        stable = was_open and now - self.opened_at >= stable_after
+        if stable:
+            self.attempt = self._refreshes = 0
+        if isinstance(reason, ClosedByClient):
+            self._trouble_since = None
+        elif stable or self._trouble_since is None:
+            self._trouble_since = now if was_open else self._began_at
         ended = ConnectionEnded(self.generation, reason, was_open)
         if not was_open:
             self._tell_of_connect("exception", duration=now - self._began_at, reason=reason)
+        if self._rotation is not None and not isinstance(reason, ClosedByClient):
+            self._rotation.ended(reason, stable=stable)
         # Where the client itself closed, it has decided already.
         self._undecided = None if isinstance(reason, ClosedByClient) else ended
         self._ended_at = now
@@ -278,7 +331,10 @@ class Link:
     def _tell_of_connect(self, what: str, **data: Any) -> None:
         event = f"slipstream.client.connect.{what}"
         if telemetry.attached(event):
-            telemetry.execute(event, generation=self.generation, config=self.config, **data)
+            uri = safe_uri(self.uri or "")
+            telemetry.execute(
+                event, generation=self.generation, config=self.config, uri=uri, **data
+            )
 
     def _want(self, *, at: float) -> None:
         self._wanted = True
@@ -291,10 +347,31 @@ class Link:
     def _decided(self) -> None:
         """Note that the client has decided itself what follows the last end."""
         self._undecided = None
-        self.fatal = None
+        if self.fatal is not None:
+            self.fatal = None
+            self._count_afresh()
+
+    def _count_afresh(self) -> None:
+        self.attempt = self._refreshes = 0
+        self._trouble_since = None
+        if self._rotation is not None:
+            self._rotation.start_afresh()
+
+    def _give_up(self, verdict: Fatal, ended: ConnectionEnded) -> None:
+        self.fatal = verdict.why
+        self.gave_up_told = False
+        if telemetry.attached("slipstream.connection.gave_up"):
+            telemetry.execute(
+                "slipstream.connection.gave_up",
+                why=verdict.why,
+                attempt=self.attempt,
+                reason=ended.reason,
+            )
+        self._stay_down()
 
     def _stay_down(self) -> None:
         self._wanted = False
+        self._trouble_since = None
         self.phase = Phase.DOWN
         self._tell()
 
@@ -307,5 +384,6 @@ class Link:
         changed.set()
 
 
-def _is_refusal(reason: DisconnectReason) -> bool:
-    return isinstance(reason, ConnectFailed) and reason.status in {401, 403}
+def serializer_of(config: Config) -> Serializer:
+    """Give what a connection with *config* speaks."""
+    return config.serializer or V2Serializer(json=config.json)

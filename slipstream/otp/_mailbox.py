@@ -152,6 +152,22 @@ class Mailbox:
             self.removals += 1
         return taken
 
+    def replace(self, change: Callable[[Any], Any]) -> None:
+        """Put what *change* makes of each message for ``handle_info`` into its place."""
+        kept = [
+            item if type(item) is Tick or _is_control(item) else change(item) for item in self.queue
+        ]
+        self.queue.clear()
+        self.queue.extend(kept)
+        self.removals += 1  # who waits for one looks at all of them again
+
+    def take_run(self, matching: Callable[[Any], bool]) -> list[Any]:
+        """Take out what lies at the head of the queue, as long as it is *matching*."""
+        taken: list[Any] = []
+        while self.queue and matching(self.queue[0]):
+            taken.append(self.queue.popleft())
+        return taken
+
     def take(self, matching: Callable[[Any], bool], start: int) -> tuple[bool, Any]:
         """Take out the oldest message from place *start* on that is *matching*."""
         new = len(self.queue) - start

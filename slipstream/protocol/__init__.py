@@ -5,6 +5,10 @@ No clock, no logging, no network: time comes in as an argument.
 
 from slipstream.interfaces import Frame, Message
 
+from ._binary import pack_fields, unpack_fields
+from ._check import check_serializer
+from ._kinds import BinaryKind
+from ._typed import convert
 from .commands import Command, JoinTopic, LeaveTopic, Outgoing, PushMessage
 from .events import (
     DiscardReason,
@@ -26,6 +30,7 @@ from .serializers import Role, V1Serializer, V2Serializer
 from .topics import Input, TopicState
 
 __all__ = [
+    "BinaryKind",
     "ChannelReply",
     "Command",
     "DiscardReason",
@@ -53,4 +58,8 @@ __all__ = [
     "TopicState",
     "V1Serializer",
     "V2Serializer",
+    "check_serializer",
+    "convert",
+    "pack_fields",
+    "unpack_fields",
 ]

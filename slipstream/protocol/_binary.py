@@ -12,7 +12,7 @@ from slipstream.interfaces import Message
 from ._fields import check_fields
 from .messages import PHX_REPLY
 
-__all__ = ["decode_binary", "encode_binary"]
+__all__ = ["BROADCAST", "decode_binary", "encode_binary", "pack_fields", "unpack_fields"]
 
 PUSH: Final = 0
 REPLY: Final = 1
@@ -32,6 +32,37 @@ def _field(name: str, value: str | None) -> bytes:
             field=name,
         )
     return data
+
+
+def pack_fields(**fields: str | None) -> tuple[bytes, bytes]:
+    """Give the lengths of *fields*, a byte each, and the fields; for a :class:`BinaryKind`.
+
+    ``None`` counts as empty.
+
+    Raises:
+        EncodeError: with the field that has more than 255 bytes, or no encoding.
+    """
+    packed = [_field(name, value) for name, value in fields.items()]
+    return bytes(map(len, packed)), b"".join(packed)
+
+
+def unpack_fields(lengths: bytes, data: bytes) -> tuple[list[str], bytes]:
+    """Take fields of these *lengths* off *data*: give them, and the rest; see :func:`pack_fields`.
+
+    Raises:
+        DecodeError: if *data* is shorter than that, or a field is no UTF-8.
+    """
+    if sum(lengths) > len(data):
+        raise DecodeError("a binary message ends within its fields")
+    fields: list[str] = []
+    start = 0
+    for length in lengths:
+        try:
+            fields.append(data[start : start + length].decode())
+        except UnicodeDecodeError as error:
+            raise DecodeError(f"a field of a binary message is no UTF-8: {error.reason}") from None
+        start += length
+    return fields, data[start:]
 
 
 def _join(kind: int, fields: list[bytes], payload: bytes) -> bytes:
@@ -73,17 +104,9 @@ def _parts_of_reply(payload: Any) -> tuple[str, bytes]:
 
 def _split(data: bytes, count: int) -> tuple[list[str], bytes]:
     lengths = data[1 : 1 + count]
-    start = 1 + count
-    if len(lengths) < count or start + sum(lengths) > len(data):
+    if len(lengths) < count:
         raise DecodeError(f"a binary message of {len(data)} bytes ends within its fields")
-    fields: list[str] = []
-    for length in lengths:
-        try:
-            fields.append(data[start : start + length].decode())
-        except UnicodeDecodeError as error:
-            raise DecodeError(f"a field of a binary message is no UTF-8: {error.reason}") from None
-        start += length
-    return fields, data[start:]
+    return unpack_fields(lengths, data[1 + count :])
 
 
 def decode_binary(data: bytes, *, from_client: bool) -> Message:

@@ -1,6 +1,6 @@
 """Messages to frames and back: the V1 and V2 serializers of Phoenix, for both roles."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias, cast
 
 import msgspec
@@ -11,6 +11,7 @@ from slipstream.interfaces import Frame, JsonCodec, Message
 from ._binary import decode_binary, encode_binary
 from ._fields import FIELDS, check_fields
 from ._json import find_fault, judge_encoded, judge_refused, judge_trusted
+from ._kinds import BinaryKind, Kinds
 from .messages import PHX_REPLY
 
 __all__ = ["Role", "V1Serializer", "V2Serializer"]
@@ -39,14 +40,25 @@ class V2Serializer:
     """The serializer of Phoenix 1.3 and newer: a JSON array of five, or a binary frame.
 
     A payload of ``bytes`` makes a binary frame. *json* replaces msgspec for the JSON part, and may
-    know more types than JSON has.
+    know more types than JSON has. *kinds* are binary frames that a server has beside Phoenix's, by
+    the number in their first byte, 3 to 255; each is asked about every message before anything else.
+
+    Raises:
+        ConfigError: if *kinds* has another number, or what is no :class:`BinaryKind`.
     """
 
     vsn = "2.0.0"
 
-    def __init__(self, *, role: Role = "client", json: JsonCodec | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        role: Role = "client",
+        json: JsonCodec | None = None,
+        kinds: Mapping[int, BinaryKind] | None = None,
+    ) -> None:
         self._from_client = role == "client"
         self._json = json
+        self._kinds = Kinds(kinds) if kinds is not None else None
 
     def encode(self, message: Message, /) -> Frame:
         """Encode *message*.
@@ -54,6 +66,10 @@ class V2Serializer:
         Raises:
             EncodeError: with the field, or the path within the payload, that is wrong.
         """
+        if self._kinds is not None:
+            frame = self._kinds.encode(message)
+            if frame is not None:
+                return frame
         if self._is_binary(message):
             return Frame(encode_binary(message, from_client=self._from_client), binary=True)
         array = [message.join_ref, message.ref, message.topic, message.event, message.payload]
@@ -72,6 +88,10 @@ class V2Serializer:
                 except Exception as error:
                     raise _no_message(error) from error
             return _from_array(_decode_json(self._json, data))
+        if self._kinds is not None:
+            message = self._kinds.decode(bytes(data))
+            if message is not None:
+                return message
         return decode_binary(bytes(data), from_client=not self._from_client)
 
     def _is_binary(self, message: Message) -> bool:

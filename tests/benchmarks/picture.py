@@ -20,6 +20,7 @@ COLOURS = {
     "websockets": "#f59e0b",
     "picows": "#10b981",
     "bare trio stream": "#64748b",
+    "bare tap": "#8a6d3b",
 }
 WIDTH = 1120
 COLUMNS = 2

@@ -60,6 +60,7 @@ LIBRARIES = (
     Library("websockets", "websockets_asyncio", "websockets", "asyncio"),
     Library("picows", "picows_listener", "picows", "asyncio"),
     Library("bare trio stream", "bare", "trio"),
+    Library("bare tap", "tap", "slipstream"),
 )
 
 
@@ -156,7 +157,7 @@ class Scenario:
     once: bool = False
 
 
-NAIVE, TUNED, WEBSOCKETS, PICOWS, BARE = [library.name for library in LIBRARIES[1:]]
+NAIVE, TUNED, WEBSOCKETS, PICOWS, BARE, TAP = [library.name for library in LIBRARIES[1:]]
 _ALL = (OURS, NAIVE, WEBSOCKETS, PICOWS)
 _RECEIVING = (OURS, NAIVE, TUNED, WEBSOCKETS, PICOWS)
 
@@ -256,7 +257,26 @@ SCENARIOS = (
         "client",
         "/phoenix",
         Unit.MESSAGES,
-        (OURS, NAIVE),
+        (OURS, NAIVE, TAP),
+        1000,
+        (_at_least(12), _at_least(0.4, TAP)),
+    ),
+    Scenario(
+        "client-batches",
+        "A whole client: broadcasts into handle_messages",
+        "client_batches",
+        "/phoenix",
+        Unit.MESSAGES,
+        (OURS,),
+        1000,
+    ),
+    Scenario(
+        "client-typed",
+        "A whole client: broadcasts into a typed on_message",
+        "client_typed",
+        "/phoenix",
+        Unit.MESSAGES,
+        (OURS,),
         1000,
     ),
 )

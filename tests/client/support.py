@@ -12,6 +12,7 @@ from trio.testing import MockClock
 from slipstream import Config, Message, SlipstreamClient, Socket, open_supervisor
 from slipstream.client import ClientRef, ClientServer
 from slipstream.errors import DisconnectedError
+from slipstream.interfaces import Serializer
 from slipstream.otp import SupervisorRef, process_of
 from slipstream.protocol import V2Serializer
 from slipstream.transport import MemoryNetwork, MemoryPeer
@@ -98,8 +99,9 @@ class Recorder(SlipstreamClient):
 class ServerEnd:
     """The server's end of one connection: frames of the client, one by one, and answers."""
 
-    def __init__(self, peer: MemoryPeer) -> None:
+    def __init__(self, peer: MemoryPeer, serializer: Serializer = SERVER) -> None:
         self.peer = peer
+        self._serializer = serializer
         self._frames: deque[Message] = deque()
 
     async def next(self, event: str | None = None) -> Message:
@@ -107,7 +109,7 @@ class ServerEnd:
         while not self._frames:
             for frame in await self.peer.receive():
                 data = frame.data if frame.binary else frame.data.decode()
-                self._frames.append(SERVER.decode(data))
+                self._frames.append(self._serializer.decode(data))
         message = self._frames.popleft()
         assert event is None or message.event == event, f"expected {event}, got {message}"
         return message
@@ -125,7 +127,7 @@ class ServerEnd:
 
     def send(self, *messages: Message) -> None:
         """Send messages in one delivery."""
-        frames = [SERVER.encode(message) for message in messages]
+        frames = [self._serializer.encode(message) for message in messages]
         self.peer.send(*[frame.data if frame.binary else frame.data.decode() for frame in frames])
 
     def reply(self, to: Message, status: str = "ok", response: Any = None) -> None:
@@ -247,7 +249,8 @@ async def harness(
     options.setdefault("heartbeat_interval", None)
     options.setdefault("reconnect", [1.0])
     options.setdefault("rejoin", [1.0])
-    config = Config(URI, transport=network.open_transport, **options)
+    uri = options.pop("uri", URI)
+    config = Config(uri, transport=network.open_transport, **options)
     spec = client.child_spec((config, calls, scripts or {}), id="client", restart=restart)
     async with open_supervisor([spec, *children], **(supervisor_options or {})) as supervisor:
         yield Harness(supervisor, network, calls)

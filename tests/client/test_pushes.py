@@ -1,7 +1,10 @@
 """What a push owes, and when it is paid."""
 
+import math
+from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
@@ -13,6 +16,7 @@ from slipstream import (
     ConnectionLost,
     DisconnectedError,
     EncodeError,
+    LinkError,
     NotJoinedError,
     PushTimedOut,
     PushTimeoutError,
@@ -411,3 +415,145 @@ def test_a_default_handle_push_failed_warns(caplog: pytest.LogCaptureFixture) ->
 
     virtual(scenario)
     assert "push 2 failed: TopicGone()" in caplog.text
+
+
+def test_a_callback_may_ask_before_the_client_has_learnt_of_the_join() -> None:
+    """What waits for its topic is sent as soon as the wire allows, while the callback still waits."""
+
+    async def asking(client: Any, socket: Any) -> None:
+        socket.join("t")
+        reply = await socket.request("t", "e", when_unjoined="queue")
+        client.calls.append(("answered", reply.response, trio.current_time()))
+        # By now the news of the join lies in the mailbox.
+        reply = await socket.request("t", "e", when_unjoined="queue")
+        client.calls.append(("answered", reply.response, trio.current_time()))
+
+    async def scenario() -> None:
+        async with harness({"handle_connect": asking}) as h:
+            end = await h.accept()
+            await end.accept_join()
+            for number in range(2):
+                end.reply(await end.next("e"), response=number)
+            await settle()
+            assert h.names() == ["init", "handle_connect", "answered", "answered", "handle_join"]
+            assert h.of("answered") == [(0, 0.0), (1, 0.0)]
+
+    virtual(scenario)
+
+
+def test_a_callback_never_waits_for_what_comes_after_it() -> None:
+    """A push that can only be sent later fails in bounded time, whatever its time to live."""
+
+    async def scenario() -> None:
+        async with harness(
+            unjoined_ttl=math.inf, unjoined_limit=1, unjoined_overflow="block", push_timeout=5.0
+        ) as h:
+            h.network.stall_connects()
+            h.socket.join("t")
+
+            async def asking(_client: Any, socket: Any) -> None:
+                await socket.request("t", "e", when_unjoined="queue")
+
+            with pytest.raises(PushTimeoutError):
+                await h.inside(asking)
+            assert trio.current_time() == 5.0
+            assert h.ref.health().queued_pushes == 0
+            await h.socket.push("t", "e", when_unjoined="queue")
+            with pytest.raises(DisconnectedError):
+                await h.inside(asking)
+            assert trio.current_time() == 5.0
+
+    virtual(scenario)
+
+
+@pytest.mark.parametrize("limit", [0, 1])
+def test_who_waits_for_room_in_the_queue_goes_on_once_joined(limit: int) -> None:
+    async def scenario() -> None:
+        async with harness(
+            unjoined_limit=limit, unjoined_overflow="block", unjoined_ttl=math.inf
+        ) as h:
+            h.socket.join("other")
+            h.socket.join("t")
+            for _ in range(limit):
+                await h.socket.push("other", "waits", when_unjoined="queue")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(h.socket.push, "t", "e", when_unjoined="queue"))
+                end = await h.accept()
+                assert (await end.next("phx_join")).topic == "other"
+                await end.accept_join("t")
+                assert (await end.next()).event == "e"
+
+    virtual(scenario)
+
+
+@pytest.mark.parametrize("overflow", ["error", "block"])
+@pytest.mark.parametrize("kill", [False, True])
+def test_nobody_waits_for_a_client_that_has_ended(overflow: Any, kill: Any) -> None:
+    """Not for a reply, and not for room in the queue."""
+
+    async def scenario() -> None:
+        async with harness(
+            unjoined_limit=1, unjoined_overflow=overflow, unjoined_ttl=math.inf, restart="temporary"
+        ) as h:
+            h.network.stall_connects()
+            h.socket.join("t")
+            ends: list[Exception] = []
+
+            async def ask() -> None:
+                try:
+                    await h.socket.request("t", "e", when_unjoined="queue")
+                except LinkError as error:
+                    ends.append(error)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask)
+                nursery.start_soon(ask)
+                await settle()
+                assert len(ends) == (0 if overflow == "block" else 1)
+                if kill:
+                    h.ref.kill()
+                else:
+                    await h.ref.stop()
+            assert len(ends) == 2
+
+    virtual(scenario)
+
+
+def test_a_queued_push_that_was_spoilt_meanwhile_fails_alone() -> None:
+    """EncodeError is its own: the connection and the pushes behind it go on."""
+
+    async def scenario() -> None:
+        async with harness() as h:
+            payload: dict[str, Any] = {"a": 1}
+            h.socket.join("t")
+            spoilt = await h.socket.push("t", "spoilt", payload, when_unjoined="queue")
+            await h.socket.push("t", "sound", when_unjoined="queue")
+            payload["a"] = object()
+            end = await h.accept()
+            await end.accept_join()
+            assert (await end.next()).event == "sound"
+            await settle()
+            assert h.of("handle_push_failed") == [(spoilt, ConnectionLost(written=False))]
+
+    virtual(scenario)
+
+
+def test_what_waits_is_judged_by_the_codec_that_will_send_it() -> None:
+    class Codec:
+        """Knows complex numbers."""
+
+        def encode(self, value: Any) -> bytes:
+            return msgspec.json.encode(value, enc_hook=str)
+
+        def decode(self, data: bytes | str) -> Any:
+            return msgspec.json.decode(data)
+
+    async def scenario() -> None:
+        async with harness(json=Codec()) as h:
+            h.socket.join("t", {"z": 1j})
+            await h.socket.push("t", "e", {"z": 2j}, when_unjoined="queue")
+            end = await h.accept()
+            assert (await end.accept_join()).payload == {"z": "1j"}
+            assert (await end.next("e")).payload == {"z": "2j"}
+
+    virtual(scenario)

@@ -1,5 +1,7 @@
 """Topics: wanted, joined, lost, waited for, left; and the fence round each join."""
 
+import json
+from datetime import date
 from typing import Any
 
 import pytest
@@ -527,5 +529,29 @@ def test_undecodable_frames_are_counted_or_close_the_connection() -> None:
             end, _ = await h.joined()
             end.peer.send("{")
             assert (await end.peer.wait_closed()).code == 1007
+
+    virtual(scenario)
+
+
+class _Dates:
+    """A codec that knows a type more than JSON has."""
+
+    def encode(self, value: Any, /) -> bytes:
+        return json.dumps(value, default=str).encode()
+
+    def decode(self, data: bytes | str, /) -> Any:
+        return json.loads(data)
+
+
+def test_a_codec_of_ones_own_says_what_can_be_sent_also_while_offline() -> None:
+    """d20, d50, JS-K2: what is checked at once is checked by the codec that will send it."""
+    day = date(2026, 1, 2)
+
+    async def scenario() -> None:
+        async with harness(json=_Dates()) as h:
+            h.socket.join("t", {"since": day})
+            await h.socket.push("t", "new", {"on": day})
+            end = await h.accept()
+            assert (await end.next("phx_join")).payload == {"since": "2026-01-02"}
 
     virtual(scenario)

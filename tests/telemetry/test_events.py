@@ -71,13 +71,10 @@ def test_a_connection_is_two_spans_from_attempt_to_open() -> None:
     told = told_in(scenario)
     assert told.names("client.connect") == ["client.connect.start", "client.connect.stop"]
     config = told.one("client.connect.start")["config"]
-    assert told.one("client.connect.start") == {"generation": 1, "config": config}
-    assert told.one("client.connect.stop") == {
-        "generation": 1, "config": config, "duration": 0.0, "headers": (),
-    }  # fmt: skip
-    assert told.one("connection.connect.stop") == {
-        "generation": 1, "config": config, "duration": 0.0,
-    }  # fmt: skip
+    connect = {"generation": 1, "config": config, "uri": config.uri}
+    assert told.one("client.connect.start") == connect
+    assert told.one("client.connect.stop") == {**connect, "duration": 0.0, "headers": ()}
+    assert told.one("connection.connect.stop") == {**connect, "duration": 0.0}
     assert told.one("connection.disconnect") == {"generation": 1, "reason": ClosedByClient()}
 
 

@@ -4,9 +4,17 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import msgspec
 import trio
 
-from slipstream import Config, SlipstreamClient, Socket, open_supervisor
+from slipstream import (
+    Config,
+    Message,
+    SlipstreamClient,
+    Socket,
+    on_message,
+    open_supervisor,
+)
 from slipstream.errors import DisconnectedError
 from slipstream.interfaces import ConnectRequest, Frame, Transport
 from slipstream.transport import open_websocket_transport
@@ -93,8 +101,8 @@ async def connect(job: Job) -> int:
     return job.count
 
 
-class _Counting(SlipstreamClient, restart="temporary"):
-    """Counts what it hears."""
+class _Base(SlipstreamClient, restart="temporary"):
+    """Joins, and tells of the end."""
 
     async def init(self, argument: tuple[Config, trio.Event, list[int]], socket: Socket, /) -> None:
         config, self.done, self.counted = argument
@@ -102,17 +110,64 @@ class _Counting(SlipstreamClient, restart="temporary"):
         socket.connect(config)
         socket.join("bench:1")
 
+    def end(self) -> None:
+        self.counted.append(self.count)
+        self.done.set()
+
+
+class _Counting(_Base):
+    """Counts what it hears."""
+
     async def handle_message(self, topic: str, event: str, payload: Any, socket: Socket, /) -> None:
-        self.count += 1
         if event == "done":
-            self.counted.append(self.count - 1)
-            self.done.set()
+            self.end()
+        self.count += 1
 
 
-async def client(job: Job) -> int:
+class _Batching(_Base):
+    """Counts it by the list."""
+
+    async def handle_messages(self, messages: list[Message], socket: Socket, /) -> None:
+        self.count += len(messages)
+        if messages[-1].event == "done":
+            self.count -= 1
+            self.end()
+
+
+class _Body(msgspec.Struct):
+    """The payload of a broadcast."""
+
+
+class _Routing(_Base):
+    """Counts what it hears as a type of its own."""
+
+    @on_message("bench:{number}", "done")
+    async def stop(self, topic: str, payload: Any, socket: Socket, /, *, number: str) -> None:
+        self.end()
+
+    @on_message("bench:{number}", payload=_Body)
+    async def take(
+        self, topic: str, event: str, body: _Body, socket: Socket, /, *, number: str
+    ) -> None:
+        self.count += 1
+
+
+async def _run(job: Job, client_class: type[_Base]) -> int:
     done, counted = trio.Event(), list[int]()
     config = Config(job.uri, heartbeat_interval=None)
-    async with open_supervisor([(_Counting, (config, done, counted))]):
+    async with open_supervisor([(client_class, (config, done, counted))]):
         with job.watch:
             await done.wait()
     return counted[0]
+
+
+async def client(job: Job) -> int:
+    return await _run(job, _Counting)
+
+
+async def client_batches(job: Job) -> int:
+    return await _run(job, _Batching)
+
+
+async def client_typed(job: Job) -> int:
+    return await _run(job, _Routing)
