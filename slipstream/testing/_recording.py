@@ -1,5 +1,8 @@
 """The client under test, and what its callbacks were called with."""
 
+import inspect
+import types
+from collections.abc import Coroutine
 from typing import Any
 
 import attrs
@@ -62,6 +65,7 @@ class _RecordedServer(ClientServer):
     """
 
     _current: Call | None = None
+    _given: tuple[Any, ...] | None = None
 
     async def init(
         self, client_class: type[SlipstreamClient], argument: tuple[_Notes, Any], /
@@ -71,10 +75,19 @@ class _RecordedServer(ClientServer):
         self._notes.incarnation(self.ref)
         return await super().init(client_class, given)
 
-    async def _call(self, name: str, *args: Any, raises: bool = False) -> Any:
-        call = self._current = self._notes.begin(name, args[:-1])
+    def _call(self, name: str, *args: Any, raises: bool = False) -> Coroutine[Any, Any, Any]:
+        self._given = args[:-1]
+        return super()._call(name, *args, raises=raises)
+
+    async def _guard(
+        self, name: str, callback: Coroutine[Any, Any, Any], *, raises: bool = False
+    ) -> Any:
+        args, self._given = self._given, None
+        if args is None:  # the way of messages, which has no time for a call more
+            args = _arguments(callback, self.client, self.socket)
+        call = self._current = self._notes.begin(name, args)
         try:
-            call.result = await super()._call(name, *args, raises=raises)
+            call.result = await super()._guard(name, callback, raises=raises)
         except BaseException as error:
             call.error = error
             raise
@@ -86,6 +99,18 @@ class _RecordedServer(ClientServer):
         if self._current is not None:
             self._current.error = error
         super()._ended_by(name, error)
+
+
+def _arguments(callback: Any, *known: object) -> tuple[Any, ...]:
+    """Give the positional arguments of a coroutine that has not begun, but for those *known*."""
+    frame: types.FrameType | None = getattr(callback, "cr_frame", None)
+    if frame is None:
+        return ()
+    code, values = frame.f_code, frame.f_locals
+    args = [values[name] for name in code.co_varnames[: code.co_argcount]]
+    if code.co_flags & inspect.CO_VARARGS:  # as where something is wrapped round it
+        args += values[code.co_varnames[code.co_argcount + code.co_kwonlyargcount]]
+    return tuple(arg for arg in args if not any(arg is each for each in known))
 
 
 def recorded(spec: ChildSpec, script: Script, calls: list[Call], ends: list[End]) -> ChildSpec:

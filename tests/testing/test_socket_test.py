@@ -1,5 +1,6 @@
 """The kit: a client under test, and a server that does what the test says."""
 
+import functools
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -587,12 +588,58 @@ def test_what_the_client_did_can_be_looked_at(play: Any) -> None:
         await test.connect_and_join("rooms:lobby")
         assert [call.name for call in test.calls] == ["init", "handle_connect", "handle_join"]
         await test.push("rooms:lobby", "say", {})
-        call = await test.assert_callback("say", "rooms:lobby")
+        call = await test.assert_callback("say", "rooms:lobby", {})
         assert (call.error, call.at) == (None, trio.current_time())
         assert isinstance(test.client, Lobby)
         assert "slipstream.client.join.stop" in [name for name, _ in test.telemetry]
 
     play(scenario)
+
+
+def test_callbacks_of_every_kind_are_seen_with_their_arguments(play: Any) -> None:
+    """Also those with captures, those that something is wrapped round, and batches."""
+
+    def wrapped(method: Any) -> Any:
+        @functools.wraps(method)
+        async def call(*args: Any) -> Any:
+            return await method(*args)
+
+        return call
+
+    class Many(Lobby):
+        @on_message("rooms:{name}", "named")
+        async def named(self, topic: str, payload: Any, socket: Socket, /, *, name: str) -> None:
+            pass
+
+        @wrapped
+        async def handle_message(
+            self, topic: str, event: str, payload: Any, socket: Socket, /
+        ) -> None:
+            pass
+
+    class Batching(Lobby):
+        async def handle_messages(self, messages: Any, socket: Socket, /) -> None:
+            pass
+
+    async def scenario(test: SocketTest) -> None:
+        await test.connect_and_join("rooms:lobby")
+        await test.push("rooms:lobby", "named", {"n": 1})
+        await test.push("rooms:lobby", "other", {"n": 2})
+        found = [(call.name, call.args) for call in test.calls[-2:]]
+        assert found == [
+            ("named", ("rooms:lobby", {"n": 1})),
+            ("handle_message", ("rooms:lobby", "other", {"n": 2})),
+        ]
+
+    play(scenario, Many)
+
+    async def batch(test: SocketTest) -> None:
+        await test.connect_and_join("rooms:lobby")
+        await test.push("rooms:lobby", "other", {"n": 2})
+        call = await test.assert_callback("handle_messages")
+        assert [message.payload for message in call.args[0]] == [{"n": 2}]
+
+    play(batch, Batching)
 
 
 def test_waiting_in_a_callback_is_ended_by_what_the_test_does(play: Any) -> None:
