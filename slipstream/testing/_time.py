@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
@@ -12,8 +12,18 @@ from slipstream.errors import WrongTaskError
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
-__all__ = ["advance", "check_virtual", "set_off_clock", "settle", "time_passing", "wait_until"]
+__all__ = [
+    "advance",
+    "check_virtual",
+    "set_off_clock",
+    "settle",
+    "time_passing",
+    "wait_found",
+    "wait_until",
+]
 
+
+T = TypeVar("T")
 
 # trio.testing imports pytest, if it is there; who only wants the embedded server does not need it.
 
@@ -99,9 +109,35 @@ async def wait_until(changed: trio.Event, deadline: float) -> None:
         await changed.wait()
 
 
+async def wait_found(find: Callable[[], T | None], within: float) -> T | None:
+    """Wait until *find* gives something, and give it; ``None`` after *within* seconds.
+
+    It is asked whenever everything has happened that can happen now, and at last at the deadline.
+    """
+    deadline = trio.current_time() + within
+    clock, pause = _virtual_clock(), 0.001
+    while True:
+        await settle()
+        found = find()
+        now = trio.current_time()
+        if found is not None or now >= deadline:
+            return found
+        if clock is None:
+            await trio.sleep(min(pause, deadline - now))
+            pause = min(2 * pause, 0.1)
+        else:
+            _go_on(clock, deadline)
+
+
+def _go_on(clock: "MockClock", end: float) -> None:
+    """Let time pass until something is due, and not beyond *end*."""
+    now = trio.current_time()
+    due = trio.lowlevel.current_statistics().seconds_to_next_deadline
+    # Never short of the end by what floats lose.
+    clock.jump(due if now + due < end else end - now)
+
+
 async def _jump(clock: "MockClock", end: float, enough: Callable[[], bool]) -> None:
-    while not enough() and (now := trio.current_time()) < end:
-        due = trio.lowlevel.current_statistics().seconds_to_next_deadline
-        # Never short of the end by what floats lose.
-        clock.jump(due if now + due < end else end - now)
+    while not enough() and trio.current_time() < end:
+        _go_on(clock, end)
         await settle()
