@@ -38,6 +38,7 @@ class SocketTest(Serving):
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self._joins: list[Heard] = []  # asserted, but not answered
+        self._taken: list[Heard] = []  # asserted
 
     # -- connecting
 
@@ -225,13 +226,22 @@ class SocketTest(Serving):
         return [each for each in self._script.heard if each.kind == kind]
 
     async def _take(self, kind: str, topic: Any, event: Any, payload: Any, within: float) -> Heard:
+        def judge(each: Heard) -> list[str]:
+            return differ(each, topic, event, payload)
+
+        def hint() -> str | None:
+            before = [each for each in self._taken if each.kind == kind and not judge(each)]
+            return "one was asserted before, and counts once" if before else None
+
         heard = await self.wait_for(
             expected(kind, topic, event, payload),
             lambda: self._heard(kind),
-            lambda each: differ(each, topic, event, payload),
+            judge,
             within,
+            hint=hint,
         )
         self._script.heard.remove(heard)
+        self._taken.append(heard)
         return heard
 
     async def _refute_heard(

@@ -574,6 +574,8 @@ def test_a_failure_tells_what_came_instead_and_where_it_differs(play: Any) -> No
         ]
         assert "0.000 s  client    handle_join('rooms:lobby', {})" in str(failed.value)
         await test.assert_push("rooms:lobby", "new:msg")
+        with pytest.raises(AssertionError, match="one was asserted before, and counts once"):
+            await test.assert_push("rooms:lobby", "new:msg")
         with pytest.raises(AssertionError, match="nearest: handle_join") as other:
             await test.assert_callback("handle_join", "rooms:other")
         assert "argument 0: expected 'rooms:other', got 'rooms:lobby'" in str(other.value)
