@@ -54,13 +54,19 @@ __all__ = ["ANY", "Messages", "end_of_messages", "matches", "matches_message"]
 
 
 class _Any:
-    """Fits everything."""
+    """Fits everything. It equals everything too, so that it works inside of other values."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return 0
 
     def __repr__(self) -> str:
         return "ANY"
 
 
-ANY: Final = _Any()
+ANY: Final[Any] = _Any()
 """A pattern that fits everything."""
 
 
@@ -68,7 +74,7 @@ def matches(pattern: Any, value: Any) -> bool:
     """Tell whether *value* fits *pattern*.
 
     A pattern is ``ANY``, a type, a predicate, a mapping whose entries *value* must have (and fit,
-    in turn), or a value to equal.
+    in turn), a list or tuple whose items must fit one by one, or a value to equal.
     """
     match pattern:
         case _Any():
@@ -81,6 +87,10 @@ def matches(pattern: Any, value: Any) -> bool:
             return isinstance(value, Mapping) and all(
                 key in whole and matches(part, whole[key]) for key, part in parts.items()
             )
+        case list() | tuple():
+            items, others = cast("list[Any]", pattern), cast("list[Any]", value)
+            is_list = isinstance(value, list | tuple)
+            return is_list and len(items) == len(others) and all(map(matches, items, others))
         case _ if callable(pattern):
             return bool(pattern(value))
         case _:

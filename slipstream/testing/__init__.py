@@ -5,6 +5,7 @@ from slipstream.client import ANY
 from ._channel import Answer, Channel, Error, Ok, Refuse, ReplyRef, ReplyWith
 from ._handshake import ConnectInfo, Reject
 from ._open_test import open_socket_test
+from ._patterns import exactly
 from ._presence import Meta, Presence, Presences
 from ._profiles import Like
 from ._server import PhoenixServer
@@ -36,5 +37,6 @@ __all__ = [
     "SocketTest",
     "Timeline",
     "Traffic",
+    "exactly",
     "open_socket_test",
 ]

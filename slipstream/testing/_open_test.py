@@ -1,36 +1,44 @@
 """The block of a test: a client under a supervisor, over a network in memory."""
 
-import itertools
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, Final, Unpack
+from typing import Any, Final, Unpack, cast
 
 from slipstream import telemetry
 from slipstream.client import SlipstreamClient
-from slipstream.errors import SupervisorGaveUpError
-from slipstream.otp import ChildKeywords, open_supervisor
-from slipstream.reasons import ExitReason
+from slipstream.otp import (
+    ChildKeywords,
+    ChildLike,
+    ChildSpec,
+    Supervisor,
+    SupervisorRef,
+    open_supervisor,
+)
 from slipstream.transport import use_transport
 
-from ._recording import recording
+from ._recording import recorded
 from ._script import Listener, Script
-from ._socket_test import CLIENT, SocketTest
-from ._time import set_off_clock, settle
-from ._timeline import Call, Timeline
+from ._socket_test import SocketTest
+from ._subject import CLIENT
+from ._time import set_off_clock, settle, time_passing
+from ._timeline import Call, End, Timeline
 
 __all__ = ["URI", "open_socket_test"]
 
+__tracebackhide__ = True  # pytest shows the line of the test
+
 URI: Final = "ws://server.test/socket/websocket"
-_numbers = itertools.count(1)
 
 
 @asynccontextmanager
 async def open_socket_test(
-    client: type[SlipstreamClient],
+    client: type[SlipstreamClient] | ChildSpec,
     argument: Any = URI,
     *,
+    children: Iterable[ChildLike] = (),
     strict: bool = False,
-    max_restarts: int = 100,
+    max_restarts: int = 3,
+    max_seconds: float = 5.0,
     **overrides: Unpack[ChildKeywords],
 ) -> AsyncGenerator[SocketTest]:
     """Run *client* under a supervisor, and be the server that it talks to.
@@ -38,54 +46,60 @@ async def open_socket_test(
     Its frames, its connection and its supervision are the real ones; only the network is one in
     memory, which connections go through whose ``Config`` names no transport. On a virtual clock
     (``trio.testing.MockClock``, with or without autojump) time passes when the test waits for
-    something, or says so. A client that crashes fails the test, unless ``expect_crash`` says that it may.
+    something, or says so. A client that crashes fails the test, unless ``expect_crash`` says that it may;
+    an error of the block's own gets a note of what had happened.
 
     Args:
-        client: the class under test.
-        argument: what its ``init`` gets.
+        client: the class under test, or the specification of one as a child.
+        argument: what its ``init`` gets; a specification has it already.
+        children: what runs beside it, under the same supervisor, and is started before it.
         strict: whether pushes that the test did not assert fail it at the end.
-        max_restarts: how many crashes within 5 s end the test.
+        max_restarts: of that supervisor.
+        max_seconds: likewise.
         overrides: of the child specification, as in ``client.child_spec``.
 
     Raises:
-        TypeError: if *client* is no class of clients.
-        StartError: if the client's ``init`` fails.
+        TypeError: if *client* is no client.
+        ChildSpecError: if a child or an override is wrong.
+        StartError: if the client's ``init`` fails, or a child does not start.
         AssertionError: at the end, for what *strict* says, or a crash; it is the cause.
     """
-    given: Any = client
-    if not isinstance(given, type) or not issubclass(given, SlipstreamClient):
-        raise TypeError(f"client={client!r} is wrong: it takes a subclass of SlipstreamClient")
     timeline = Timeline()
     script, calls = Script(timeline), list[Call]()
-    ends: list[ExitReason] = []
-    name = f"socket_test_{next(_numbers)}"
+    ends: list[End] = []
 
-    def child_stopped(_: str, data: Mapping[str, Any]) -> None:
-        if data["supervisor"] == name and data["id"] == CLIENT:
-            ends.append(data["reason"])
-            timeline.note("client", f"ended: {data['reason']}")
+    spec = recorded(_spec_of(client, argument, overrides), script, calls, ends)
+    # One that gives up is for the test to see, and cancels no block.
+    under_test = Supervisor.child_spec(
+        [*children, spec],
+        id="socket_test",
+        restart="temporary",
+        max_restarts=max_restarts,
+        max_seconds=max_seconds,
+    )
+    with telemetry.capture_events() as events, use_transport(script.open_transport):
+        async with open_supervisor([Listener.child_spec(script)], max_restarts=0) as root:
+            with time_passing():
+                supervisor = cast("SupervisorRef", await root.start_child(under_test))
+            test = SocketTest(script, timeline, calls, events, ends, supervisor)
+            try:
+                yield test
+                await settle()
+                test.finish(strict=strict)
+            except Exception as error:
+                test.explain(error)
+                raise
+            finally:
+                test.release()
+                set_off_clock()
 
-    overrides["id"] = CLIENT
-    spec = recording(client, calls, timeline).child_spec(argument, **overrides)
-    telemetry.attach(name, "slipstream.supervisor.child.stop", child_stopped)
-    try:
-        with telemetry.capture_events() as events, use_transport(script.open_transport):
-            async with open_supervisor(
-                [Listener.child_spec(script)], name=name, max_restarts=max_restarts
-            ) as supervisor:
-                ref = await supervisor.start_child(spec)
-                test = SocketTest(script, timeline, calls, events, ends, ref)
-                try:
-                    yield test
-                    await settle()
-                    test.finish(strict=strict)
-                finally:
-                    test.release()
-                    set_off_clock()
-    except SupervisorGaveUpError as error:
-        raise AssertionError(
-            f"the client crashed more than max_restarts={max_restarts} times: {error}\n"
-            f"  what happened:\n{timeline.render()}"
-        ) from error.__cause__
-    finally:
-        telemetry.detach(name)
+
+def _spec_of(client: Any, argument: Any, overrides: ChildKeywords) -> ChildSpec:
+    keywords: ChildKeywords = {**overrides, "id": CLIENT}
+    if isinstance(client, ChildSpec):
+        return ChildSpec.of(client, **keywords)
+    if isinstance(client, type) and issubclass(client, SlipstreamClient):
+        return client.child_spec(argument, **keywords)
+    raise TypeError(
+        f"client={client!r} is wrong: it takes a subclass of SlipstreamClient, or a ChildSpec of one"
+    )

@@ -1,18 +1,39 @@
 """Patterns of assertions: whether something fits, and if not, where it differs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
+
+import attrs
 
 from slipstream.client import ANY
 
-__all__ = ["describe", "differences"]
+__all__ = ["describe", "differences", "exactly"]
+
+
+@attrs.frozen
+class _Exactly:
+    """Fits what equals *value*."""
+
+    value: Any
+
+    def __call__(self, given: Any) -> bool:
+        return bool(given == self.value)
+
+    def __repr__(self) -> str:
+        return f"exactly({self.value!r})"
+
+
+def exactly(value: Any) -> Any:
+    """Make a pattern that fits only what equals *value*: of a mapping, one without other entries."""
+    return _Exactly(value)
 
 
 def differences(pattern: Any, value: Any, path: str = "") -> list[str]:
     """Tell where *value* differs from *pattern*; nothing, if it fits.
 
     A pattern is ``ANY``, a type, a predicate, a mapping whose entries *value* must have (and fit,
-    in turn), a list or tuple whose items must fit one by one, or a value to equal.
+    in turn), a list or tuple whose items must fit one by one, or a value to equal. What a predicate
+    raises for does not fit it.
     """
     if pattern is ANY:
         return []
@@ -22,8 +43,10 @@ def differences(pattern: Any, value: Any, path: str = "") -> list[str]:
         return _of_mapping(cast("Mapping[object, Any]", pattern), value, path)
     if isinstance(pattern, list | tuple):
         return _of_sequence(cast("Sequence[Any]", pattern), value, path)
+    if isinstance(pattern, _Exactly):
+        return _exact(pattern, value, path)
     if callable(pattern):
-        return [] if pattern(value) else _unlike(path, describe(pattern), value)
+        return _of_predicate(pattern, value, path)
     return [] if pattern == value else _unlike(path, repr(pattern), value)
 
 
@@ -52,6 +75,32 @@ def _of_sequence(pattern: Sequence[Any], value: Any, path: str) -> list[str]:
     return found
 
 
+def _of_predicate(pattern: Callable[[Any], object], value: Any, path: str) -> list[str]:
+    try:
+        return [] if pattern(value) else _unlike(path, describe(pattern), value)
+    except Exception as error:  # noqa: BLE001 - boundary: a predicate may not be meant for this value
+        return [f"{path}: {describe(pattern)} raised {error!r} for {value!r}".removeprefix(": ")]
+
+
+def _exact(pattern: _Exactly, value: Any, path: str) -> list[str]:
+    if pattern(value):
+        return []
+    wanted, whole = pattern.value, value
+    if not isinstance(wanted, Mapping) or not isinstance(whole, Mapping):
+        return _unlike(path, repr(pattern), value)
+    expected, given = cast("dict[object, Any]", wanted), cast("dict[object, Any]", whole)
+    found: list[str] = []
+    for key in {**expected, **given}:
+        place = f"{path}[{key!r}]"
+        if key not in given:
+            found.append(f"{place}: expected {expected[key]!r}, but it is not there")
+        elif key not in expected:
+            found.append(f"{place}: expected not to be there, got {given[key]!r}")
+        elif given[key] != expected[key]:
+            found += _unlike(place, repr(expected[key]), given[key])
+    return found
+
+
 def _unlike(path: str, expected: str, value: Any) -> list[str]:
     return [f"{path}: expected {expected}, got {value!r}".removeprefix(": ")]
 
@@ -61,5 +110,14 @@ def describe(pattern: Any) -> str:
     if isinstance(pattern, type):
         return pattern.__name__
     if callable(pattern) and pattern is not ANY:
-        return f"what fits {getattr(pattern, '__qualname__', repr(pattern))}"
+        return repr(pattern) if isinstance(pattern, _Exactly) else f"what fits {_name(pattern)}"
     return repr(pattern)
+
+
+def _name(pattern: Any) -> str:
+    name: str = getattr(pattern, "__qualname__", "") or repr(pattern)
+    code = getattr(pattern, "__code__", None)
+    if "<lambda>" not in name or code is None:
+        return name.rpartition("<locals>.")[2]
+    # All lambdas have the same name: the line tells which it is.
+    return f"the lambda of line {code.co_firstlineno}"

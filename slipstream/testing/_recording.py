@@ -1,80 +1,130 @@
 """The client under test, and what its callbacks were called with."""
 
+import inspect
 import types
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Coroutine
+from typing import Any
 
+import attrs
 import trio
 
-from slipstream.client import SlipstreamClient
+from slipstream.client import ClientServer, SlipstreamClient
+from slipstream.errors import ChildSpecError
+from slipstream.otp import ChildSpec, ServerRef, Start
 
-from ._timeline import Call, Timeline
+from ._script import Script
+from ._timeline import Call, End, Timeline
 
-__all__ = ["recording"]
-
-C = TypeVar("C", bound=SlipstreamClient)
-
-_CALLBACKS = (
-    "init",
-    "handle_connect",
-    "handle_disconnect",
-    "handle_join",
-    "handle_topic_close",
-    "handle_leave",
-    "handle_message",
-    "handle_reply",
-    "handle_push_failed",
-    "handle_call",
-    "handle_cast",
-    "handle_info",
-    "handle_continue",
-    "terminate",
-)
-# Whether these are overridden changes what the client does.
-_ONLY_IF_OVERRIDDEN = ("handle_presence", "handle_messages")
+__all__ = ["recorded"]
 
 
-def recording(cls: type[C], calls: list[Call], timeline: Timeline) -> type[C]:
-    """Make a subclass of *cls* that behaves as it does, and writes down its callbacks."""
-    names = [name for name in _CALLBACKS if hasattr(cls, name)]
-    names += [
-        name
-        for name in _ONLY_IF_OVERRIDDEN
-        if getattr(cls, name, None) is not getattr(SlipstreamClient, name, None)
-    ]
-    names += sorted(cls.routes.methods)
-    body: dict[str, Any] = {
-        name: _recorded(name, getattr(cls, name), calls, timeline) for name in dict.fromkeys(names)
-    }
-    body |= {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    made: type[C] = types.new_class(
-        cls.__name__, (cls,), exec_body=lambda space: space.update(body)
-    )
-    return made
+@attrs.frozen(eq=False)
+class _Notes:
+    """Where the callbacks of all incarnations are written down, and how each has ended."""
+
+    script: Script
+    calls: list[Call]
+    ends: list[End]
+
+    @property
+    def timeline(self) -> Timeline:
+        """Where all that happens is written down."""
+        return self.script.timeline
+
+    def incarnation(self, ref: ServerRef) -> None:
+        """See to it that the end of the incarnation that *ref* leads to is written down."""
+        self.script.start_soon(self._wait, ref.pin())
+
+    async def _wait(self, ref: ServerRef) -> None:
+        end = End(await ref.wait())
+        self.ends.append(end)
+        self.timeline.note("client", f"ended: {_show(end.reason)}")
+
+    def begin(self, name: str, args: tuple[Any, ...]) -> Call:
+        """Write down that a callback is called."""
+        call = Call(name, args, at=trio.current_time())
+        self.calls.append(call)
+        self.timeline.note("client", f"{name}({', '.join(map(_show, args))})")
+        return call
+
+    def end(self, call: Call) -> None:
+        """Write down how it has ended."""
+        call.done = True
+        if isinstance(call.error, Exception):
+            self.timeline.note("client", f"{call.name} raised {call.error!r}")
+        elif call.result is not None:
+            self.timeline.note("client", f"{call.name} returned {_show(call.result)}")
+        else:
+            self.timeline.tell()
 
 
-def _recorded(
-    name: str, method: Callable[..., Any], calls: list[Call], timeline: Timeline
-) -> Callable[..., Any]:
-    async def callback(self: Any, *args: Any) -> Any:
-        shown = args[:-1]
-        at, place = trio.current_time(), len(calls)
-        calls.append(Call(name, shown, at=at))
-        timeline.note("client", f"{name}({', '.join(map(_show, shown))})")
+class _RecordedServer(ClientServer):
+    """The process that drives a client, as it is; and it writes down each callback.
+
+    The client itself is untouched: an object of its own class.
+    """
+
+    _current: Call | None = None
+    _given: tuple[Any, ...] | None = None
+
+    async def init(
+        self, client_class: type[SlipstreamClient], argument: tuple[_Notes, Any], /
+    ) -> Any:
+        """Start as any client does; its *argument* comes with the notes."""
+        self._notes, given = argument
+        self._notes.incarnation(self.ref)
+        return await super().init(client_class, given)
+
+    def _call(self, name: str, *args: Any, raises: bool = False) -> Coroutine[Any, Any, Any]:
+        self._given = args[:-1]
+        return super()._call(name, *args, raises=raises)
+
+    async def _guard(
+        self, name: str, callback: Coroutine[Any, Any, Any], *, raises: bool = False
+    ) -> Any:
+        args, self._given = self._given, None
+        if args is None:  # the way of messages, which has no time for a call more
+            args = _arguments(callback, self.client, self.socket)
+        call = self._current = self._notes.begin(name, args)
         try:
-            result = await method(self, *args)
+            call.result = await super()._guard(name, callback, raises=raises)
         except BaseException as error:
-            calls[place] = Call(name, shown, error=error, at=at)
-            if isinstance(error, Exception):
-                timeline.note("client", f"{name} raised {error!r}")
+            call.error = error
             raise
-        calls[place] = Call(name, shown, result=result, at=at)
-        timeline.tell()
-        return result
+        finally:
+            self._notes.end(call)
+        return call.result
 
-    callback.__name__ = name
-    callback.__qualname__ = method.__qualname__
-    return callback
+    def _ended_by(self, name: str, error: BaseException) -> None:
+        if self._current is not None:
+            self._current.error = error
+        super()._ended_by(name, error)
+
+
+def _arguments(callback: Any, *known: object) -> tuple[Any, ...]:
+    """Give the positional arguments of a coroutine that has not begun, but for those *known*."""
+    frame: types.FrameType | None = getattr(callback, "cr_frame", None)
+    if frame is None:
+        return ()
+    code, values = frame.f_code, frame.f_locals
+    args = [values[name] for name in code.co_varnames[: code.co_argcount]]
+    if code.co_flags & inspect.CO_VARARGS:  # as where something is wrapped round it
+        args += values[code.co_varnames[code.co_argcount + code.co_kwonlyargcount]]
+    return tuple(arg for arg in args if not any(arg is each for each in known))
+
+
+def recorded(spec: ChildSpec, script: Script, calls: list[Call], ends: list[End]) -> ChildSpec:
+    """Give *spec*, of a client, so that its callbacks and its ends are written down.
+
+    Raises:
+        ChildSpecError: if it is none of a client.
+    """
+    start = spec.start
+    if not isinstance(start, Start) or start.cls is not ClientServer:
+        raise ChildSpecError(f"the child {spec.id!r} is no client: its start is {start!r}")
+    client_class, argument = start.args
+    notes = _Notes(script, calls, ends)
+    return attrs.evolve(spec, start=Start(_RecordedServer, (client_class, (notes, argument))))
 
 
 def _show(value: Any) -> str:

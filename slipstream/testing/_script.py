@@ -12,7 +12,14 @@ from slipstream.errors import ConnectError, DecodeError, DisconnectedError
 from slipstream.interfaces import ConnectRequest, Message, Transport
 from slipstream.otp import GenServer
 from slipstream.protocol import V1Serializer, V2Serializer
-from slipstream.protocol.messages import HEARTBEAT, PHOENIX, PHX_JOIN, PHX_LEAVE, PHX_REPLY
+from slipstream.protocol.messages import (
+    HEARTBEAT,
+    PHOENIX,
+    PHX_CLOSE,
+    PHX_JOIN,
+    PHX_LEAVE,
+    PHX_REPLY,
+)
 from slipstream.transport import MemoryNetwork, MemoryPeer
 
 from ._timeline import Timeline
@@ -52,12 +59,23 @@ class Heard:
 
 
 class Wire:
-    """One connection, seen from the server."""
+    """One connection, seen from the server; what a Phoenix server does by itself, it does by itself.
+
+    It answers heartbeats and leaves, and refuses a push that no channel takes. A join is for the test
+    to answer, and what the client sends to that topic behind it waits until then.
+
+    Attributes:
+        peer: the server's end of the network.
+        open: whether neither side has ended it.
+        joined: the join_ref of each topic that is joined.
+    """
 
     def __init__(self, peer: MemoryPeer, timeline: Timeline) -> None:
         self.peer = peer
         self.open = True
-        self.join_refs: dict[str, str | None] = {}
+        self.joined: dict[str, str | None] = {}
+        self._waiting: dict[str, list[Message]] = {}  # joins that have not been answered
+        self._held: dict[str, list[Message]] = {}  # what came behind them
         self._timeline = timeline
         # No vsn is V1's, as for Phoenix.
         second = "vsn=2." in peer.request.uri
@@ -75,12 +93,57 @@ class Wire:
 
     def reply(self, to: Message, status: str, response: Any) -> None:
         """Answer *to*, a message of the client's."""
-        payload = {"status": status, "response": response}
+        payload = {"response": response, "status": status}
         self.say(to.join_ref, to.ref, to.topic, PHX_REPLY, payload)
 
     def decode(self, data: str | bytes) -> Message:
         """Read what the client has sent."""
         return self._serializer.decode(data)
+
+    def hear(self, message: Message) -> None:
+        """Do what a server does upon *message* without being told."""
+        topic = message.topic
+        if topic == PHOENIX and message.event == HEARTBEAT:
+            self.reply(message, "ok", {})
+        elif message.event == PHX_JOIN:
+            self._waiting.setdefault(topic, []).append(message)
+        elif topic in self._waiting:
+            self._held.setdefault(topic, []).append(message)
+        else:
+            self._react(message)
+
+    def answer_join(self, join: Message, status: str, response: Any) -> None:
+        """Let the client into a topic, with the *status* ``"ok"``, or refuse it."""
+        topic = join.topic
+        old = self.joined.pop(topic, None)
+        if status == "ok":
+            self.joined[topic] = join.join_ref
+        self.reply(join, status, response)
+        if old is not None:
+            # A second join ends the first at once, and yet its close comes after the new reply.
+            self.say(old, old, topic, PHX_CLOSE, {})
+        self._waiting[topic].remove(join)
+        if not self._waiting[topic]:
+            del self._waiting[topic]
+            for message in self._held.pop(topic, []):
+                self._react(message)
+
+    def end_channel(self, topic: str, event: str, payload: Any) -> None:
+        """End the channel of *topic*, by ``phx_close`` or ``phx_error``."""
+        join_ref = self.joined.pop(topic)
+        self.say(join_ref, join_ref, topic, event, payload)
+
+    def _react(self, message: Message) -> None:
+        topic, leaves = message.topic, message.event == PHX_LEAVE
+        if topic not in self.joined:
+            if leaves:
+                self.reply(message, "ok", {})
+            else:
+                unmatched = {"response": {"reason": "unmatched topic"}, "status": "error"}
+                self.say(None, message.ref, topic, PHX_REPLY, unmatched)
+        elif leaves and self.joined[topic] == message.join_ref:
+            self.reply(message, "ok", {})
+            self.end_channel(topic, PHX_CLOSE, {})
 
 
 class Script:
@@ -91,7 +154,10 @@ class Script:
         wires: the connections so far.
         heard: what the client has sent and nobody has asserted yet.
         stalled: whether the server reads nothing.
+        start_soon: runs a task beside the test.
     """
+
+    start_soon: Callable[..., None]
 
     def __init__(self, timeline: Timeline) -> None:
         self.timeline = timeline
@@ -131,6 +197,7 @@ class Script:
     async def accept(self) -> Wire:
         """Wait for a connection that the test lets come about."""
         wire = Wire(await self.network.accept(within=math.inf), self.timeline)
+        wire.peer.answers_close = not self.stalled
         self.wires.append(wire)
         self.timeline.tell()
         return wire
@@ -141,10 +208,12 @@ class Script:
             while True:
                 for frame in await wire.peer.receive():
                     self._hear(wire, frame.data if frame.binary else frame.data.decode())
+        if not wire.open:
+            return  # the server has ended it
         wire.open = False
         closed = wire.peer.closed
         how = "without a close" if closed is None or closed.code is None else f"with {closed.code}"
-        self.timeline.note("wire", f"ended, by the client {how}")
+        self.timeline.note("wire", f"ended by the client, {how}")
 
     def _hear(self, wire: Wire, data: str | bytes) -> None:
         if self.stalled:
@@ -157,12 +226,14 @@ class Script:
             wire.peer.close(1011)  # as Phoenix does
             return
         self.timeline.note("client", f"→ {message_text(message)}")
-        heard = Heard(message, wire, trio.current_time())
-        if heard.kind == "join":
-            wire.join_refs[message.topic] = message.join_ref
-        self.heard.append(heard)
-        if heard.kind == "heartbeat":
-            wire.reply(message, "ok", {})
+        self.heard.append(Heard(message, wire, trio.current_time()))
+        wire.hear(message)
+
+    def stall(self) -> None:
+        """Read nothing, and so answer nothing, not even a Close."""
+        self.stalled = True
+        for wire in self.wires:
+            wire.peer.answers_close = False
 
     def resume(self) -> None:
         """Read again, what was sent meanwhile first."""
@@ -171,18 +242,12 @@ class Script:
         for wire, data in unread:
             self._hear(wire, data)
         for wire in self.wires:
+            wire.peer.answers_close = True
             wire.peer.resume_writes()
 
-    def wire(self) -> Wire:
-        """Give the newest connection.
-
-        Raises:
-            AssertionError: if none is open.
-        """
-        for wire in reversed(self.wires):
-            if wire.open:
-                return wire
-        raise AssertionError("the client is not connected: there is nobody to send to")
+    def wire(self) -> Wire | None:
+        """Give the newest connection that is open."""
+        return next((wire for wire in reversed(self.wires) if wire.open), None)
 
 
 class Listener(GenServer, restart="temporary", shutdown="brutal_kill"):
@@ -191,6 +256,7 @@ class Listener(GenServer, restart="temporary", shutdown="brutal_kill"):
     async def init(self, script: Script) -> None:
         """Begin with it."""
         self._script = script
+        script.start_soon = self.start_soon
         self.start_soon(self._accept)
 
     async def _accept(self) -> None:

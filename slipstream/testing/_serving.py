@@ -1,16 +1,25 @@
 """What the server of a test does to the client."""
 
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import attrs
 
-from slipstream.reasons import ClosedByServer, DisconnectReason, ExitReason, TransportFailed
+from slipstream.reasons import (
+    ClosedByServer,
+    DisconnectReason,
+    HeartbeatTimeout,
+    TransportFailed,
+)
 
-from ._script import Heard, Script, Wire
-from ._timeline import Timeline
-from ._waiting import Waiting
+from ._script import Heard, Wire
+from ._subject import Subject
 
 __all__ = ["ClientMessage", "Serving"]
+
+__tracebackhide__ = True  # pytest shows the line of the test
+
+_SILENCE: Final = 3600.0
+"""Seconds within which a client gives up a silent server, or never."""
 
 
 @attrs.frozen
@@ -38,35 +47,53 @@ class ClientMessage:
         return cls(told.topic, told.event, told.payload, told.ref, told.join_ref, heard.at, heard)
 
 
-class Serving(Waiting):
+class Serving(Subject):
     """The server: each of these returns when the client has done all that it can do upon it."""
 
-    def __init__(self, script: Script, timeline: Timeline, ends: list[ExitReason]) -> None:
-        super().__init__(timeline, ends)
-        self._script = script
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
         self._ends_seen: set[int] = set()  # ends of connections, by the server or asserted
 
     async def reply(self, to: ClientMessage, response: Any = None, *, status: str = "ok") -> None:
-        """Answer a push, with any *status*; a connection that has ended loses it."""
-        to.heard.wire.reply(to.heard.message, status, {} if response is None else response)
+        """Answer a push, with any *status*.
+
+        Raises:
+            AssertionError: if its channel, or its connection, has ended: no server answers then.
+        """
+        wire = to.heard.wire
+        if not wire.open or wire.joined.get(to.topic, wire) != to.join_ref:
+            raise self.failed(
+                f"the push of {to.event!r} to {to.topic!r} cannot be answered: its channel has "
+                "ended, and no server answers then"
+            )
+        wire.reply(to.heard.message, status, {} if response is None else response)
         await self.settle()
 
     async def push(self, topic: str, event: str, payload: Any = None) -> None:
         """Push *event* to this client alone, as its channel does.
 
         Raises:
-            AssertionError: if it has not asked to join *topic* on this connection.
+            AssertionError: if it has not joined *topic* on this connection.
         """
         await self._say(topic, event, payload, own=True)
 
     async def broadcast(self, topic: str, event: str, payload: Any = None) -> None:
-        """Broadcast *event* to *topic*: it comes without a join_ref."""
+        """Broadcast *event* to *topic*: it comes without a join_ref.
+
+        Raises:
+            AssertionError: if the client has not joined *topic* on this connection.
+        """
         await self._say(topic, event, payload, own=False)
 
     async def _say(self, topic: str, event: str, payload: Any, *, own: bool) -> None:
-        wire = self._script.wire()
-        join_ref = self._join_ref(wire, topic) if own else None
-        wire.say(join_ref, None, topic, event, {} if payload is None else payload)
+        wire = self._joined(topic)
+        wire.say(
+            wire.joined[topic] if own else None,
+            None,
+            topic,
+            event,
+            {} if payload is None else payload,
+        )
         await self.settle()
 
     async def crash_topic(self, topic: str, payload: Any = None) -> None:
@@ -79,36 +106,58 @@ class Serving(Waiting):
         await self._end_topic(topic, "phx_close", {})
 
     async def _end_topic(self, topic: str, event: str, payload: Any) -> None:
-        wire = self._script.wire()
-        join_ref = self._join_ref(wire, topic)
-        del wire.join_refs[topic]
-        wire.say(join_ref, join_ref, topic, event, payload)
+        self._joined(topic).end_channel(topic, event, payload)
         await self.settle()
 
-    def _join_ref(self, wire: Wire, topic: str) -> str | None:
-        if topic not in wire.join_refs:
-            asked = ", ".join(map(repr, wire.join_refs)) or "none"
-            raise AssertionError(
-                f"the client has not joined {topic!r} on this connection (it has: {asked})"
+    def _joined(self, topic: str) -> Wire:
+        wire = self._wire()
+        if topic not in wire.joined:
+            names = ", ".join(map(repr, wire.joined)) or "none"
+            raise self.failed(
+                f"the client has not joined {topic!r} on this connection (it has: {names})"
             )
-        return wire.join_refs[topic]
+        return wire
+
+    def _wire(self) -> Wire:
+        """Give the newest connection, for the server to do something on it."""
+        wire = self._script.wire()
+        if wire is None:
+            raise self.failed("the client is not connected: there is nobody to send to")
+        return wire
+
+    async def send(self, *messages: str | bytes) -> None:
+        """Send WebSocket messages just as they are, in one delivery: for what no server sends."""
+        wire = self._wire()
+        self.timeline.note("server", f"→ {', '.join(map(repr, messages))}")
+        wire.peer.send(*messages)
+        await self.settle()
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the connection with a close frame."""
-        wire = self._ending(f"closes with {code} {reason}".rstrip())
+        """Close the connection with a close frame.
+
+        Raises:
+            AssertionError: if there is none.
+            ValueError: if *code* may not go on the wire or *reason* is over 123 bytes.
+        """
+        wire = self._wire()
         wire.peer.close(code, reason)
+        self._ending(wire, f"closes with {code} {reason}".rstrip())
         await self.settle()
 
     async def drop(self, error: BaseException | None = None) -> None:
         """Cut the connection without a close frame; *error* is what the network says."""
-        wire = self._ending("drops the connection")
+        wire = self._script.wire()
+        if wire is None:
+            raise self.failed("the client is not connected: there is no connection to drop")
+        self._ending(wire, "drops the connection")
         wire.peer.drop(error)
         await self.settle()
 
     async def disconnect(self, reason: DisconnectReason | None = None) -> None:
         """End the connection so that the client is told *reason*.
 
-        By default as Phoenix's ``disconnect`` broadcast does, with 1001.
+        By default as Phoenix's ``disconnect`` broadcast does, with 1001. For a ``HeartbeatTimeout``
+        the server is silent for as long as it takes.
 
         Raises:
             ValueError: if no server can bring *reason* about.
@@ -120,19 +169,31 @@ class Serving(Waiting):
                 await self.close(code, text)
             case TransportFailed(error):
                 await self.drop(error)
+            case HeartbeatTimeout():
+                await self._fall_silent()
             case _:
                 raise ValueError(
-                    f"reason={reason!r} is wrong: a server brings about ClosedByServer and "
-                    "TransportFailed. For a HeartbeatTimeout use stall() and advance(…); for a "
-                    "ConnectFailed refuse_connect() or fail_connect()"
+                    f"reason={reason!r} is wrong: a server brings about ClosedByServer, "
+                    "TransportFailed and HeartbeatTimeout. For a ConnectFailed use "
+                    "refuse_connect() or fail_connect()"
                 )
 
-    def _ending(self, what: str) -> Wire:
+    async def _fall_silent(self) -> None:
+        await self.stall()
         wire = self._script.wire()
+        await self.wait_for(
+            "the client to give up a silent server",
+            lambda: [] if wire is None or wire.open else [wire],
+            lambda _: [],
+            _SILENCE,
+        )
+        self._ends_seen.add(id(wire))
+        await self.resume()
+
+    def _ending(self, wire: Wire, what: str) -> None:
         wire.open = False
         self._ends_seen.add(id(wire))  # it is no end of the client's
         self.timeline.note("server", what)
-        return wire
 
     async def stall(self, *, buffers_full: bool = False) -> None:
         """Read nothing that the client sends, and answer nothing, until :meth:`resume`.
@@ -140,9 +201,10 @@ class Serving(Waiting):
         The network between keeps what is written, so that the client only hears silence; with
         *buffers_full* it takes nothing any more, and writing stalls.
         """
-        self._script.stalled = True
-        if buffers_full:
-            self._script.wire().peer.stall_writes()
+        self._script.stall()
+        wire = self._script.wire()
+        if buffers_full and wire is not None:
+            wire.peer.stall_writes()
         self.timeline.note("server", "stalls")
         await self.settle()
 

@@ -1,26 +1,22 @@
 """SocketTest: one client under test, and a server that does what the test says."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+from collections.abc import Mapping
+from typing import Any
 
-from slipstream.client import ANY, ClientRef, ClientServer, SlipstreamClient, Socket
+from slipstream.client import ANY
 from slipstream.errors import ConnectError
 from slipstream.interfaces import ConnectRequest
-from slipstream.otp import ServerRef, process_of, target_of
-from slipstream.reasons import RESTARTING, Crashed, ExitReason
 from slipstream.transport import ClientClose
 
 from ._patterns import describe, differences
-from ._script import Attempt, Heard, Script, Wire
+from ._script import Attempt, Heard, Wire
 from ._serving import ClientMessage, Serving
-from ._time import advance, settle
-from ._timeline import Call, Timeline
-from ._waiting import differ, differ_in_arguments, expected, shown
+from ._time import settle
+from ._waiting import differ, expected
 
-__all__ = ["CLIENT", "SocketTest"]
+__all__ = ["SocketTest"]
 
-CLIENT: Final = "client"
-"""The id of the client in its supervisor."""
+__tracebackhide__ = True  # pytest shows the line of the test
 
 
 class SocketTest(Serving):
@@ -33,73 +29,16 @@ class SocketTest(Serving):
     ``ANY``, types, predicates, mappings (of which all entries must be there) and lists of them.
 
     What the server does (``push``, ``reply``, ``close`` …) returns when the client has done all that
-    it can do upon it. Heartbeats are answered unless the server is stalled.
+    it can do upon it. It does nothing that a Phoenix server does not do (but for ``send``), and by itself
+    what such a server does: it answers heartbeats and leaves, unless it is stalled.
 
     All of it is for the task that opened the block; safe to cancel.
-
-    Attributes:
-        calls: the callbacks so far, with arguments, results and times.
-        telemetry: the events so far, as (name, data).
     """
 
-    def __init__(
-        self,
-        script: Script,
-        timeline: Timeline,
-        calls: list[Call],
-        events: Sequence[tuple[str, Mapping[str, Any]]],
-        ends: list[ExitReason],
-        ref: ServerRef | None,
-    ) -> None:
-        super().__init__(script, timeline, ends)
-        self.calls = calls
-        self.telemetry = events
-        self._ref = ref
-        self._restarts_seen = 0
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
         self._joins: list[Heard] = []  # asserted, but not answered
-
-    # -- the client
-
-    @property
-    def ref(self) -> ClientRef:
-        """The client's address.
-
-        Raises:
-            AssertionError: if its ``init`` chose not to start.
-        """
-        if not isinstance(self._ref, ClientRef):
-            raise AssertionError("the client chose not to start: its init returned Ignore()")  # noqa: TRY004 - it is the test's
-        return self._ref
-
-    @property
-    def client(self) -> SlipstreamClient:
-        """The present instance of the client's class.
-
-        Raises:
-            AssertionError: if it has ended.
-        """
-        return self._server().client
-
-    @property
-    def socket(self) -> Socket:
-        """The present socket of the client; its actions work from a test, too."""
-        return self._server().socket
-
-    @property
-    def assigns(self) -> dict[str, Any]:
-        """What the client keeps in ``socket.assigns``."""
-        return self.socket.assigns
-
-    # -- time
-
-    async def advance(self, seconds: float) -> None:
-        """Let *seconds* of virtual time pass, with everything that is due meanwhile, in order.
-
-        Raises:
-            RuntimeError: on a real clock.
-        """
-        await advance(seconds)
-        self.check_crashes()
+        self._taken: list[Heard] = []  # asserted
 
     # -- connecting
 
@@ -168,7 +107,16 @@ class SocketTest(Serving):
             lambda: self._script.attempts,
             lambda attempt: differences(uri, attempt.request.uri, "uri"),
             within,
+            hint=self._why_no_connect,
         )
+
+    def _why_no_connect(self) -> str | None:
+        config = self.socket.config
+        if config is None:
+            return "the client has not called socket.connect"
+        if config.transport is not None:
+            return "the client has a Config.transport, which goes before the test's network"
+        return None
 
     # -- joining and leaving
 
@@ -206,27 +154,25 @@ class SocketTest(Serving):
     async def _answer_join(
         self, topic: Any, status: str, response: Any, within: float
     ) -> ClientMessage:
-        found = [each for each in self._joins if not differences(topic, each.message.topic)]
-        if found:
-            heard = found[0]
-            self._joins.remove(heard)
-        else:
-            heard = await self._take("join", topic, ANY, ANY, within)
-        heard.wire.reply(heard.message, status, {} if response is None else response)
-        if status != "ok":
-            heard.wire.join_refs.pop(heard.message.topic, None)
+        patterns = (topic, ANY, ANY)
+        # A connection that has ended took its joins with it.
+        self._joins = [each for each in self._joins if each.wire.open]
+        heard = await self.wait_for(
+            expected("join", *patterns),
+            lambda: [*self._joins, *(each for each in self._heard("join") if each.wire.open)],
+            lambda each: differ(each, *patterns),
+            within,
+        )
+        for waiting in (self._joins, self._script.heard):
+            if heard in waiting:
+                waiting.remove(heard)
+        heard.wire.answer_join(heard.message, status, {} if response is None else response)
         await self.settle()
         return ClientMessage.of(heard)
 
     async def assert_leave(self, topic: Any = ANY, *, within: float = 1.0) -> ClientMessage:
-        """Assert that the client leaves *topic*, and answer as Phoenix does."""
-        heard = await self._take("leave", topic, ANY, ANY, within)
-        message = heard.message
-        heard.wire.join_refs.pop(message.topic, None)
-        heard.wire.reply(message, "ok", {})
-        heard.wire.say(message.join_ref, message.join_ref, message.topic, "phx_close", {})
-        await self.settle()
-        return ClientMessage.of(heard)
+        """Assert that the client leaves *topic*; the server has answered as Phoenix does."""
+        return ClientMessage.of(await self._take("leave", topic, ANY, ANY, within))
 
     async def refute_leave(self, topic: Any = ANY, *, within: float = 1.0) -> None:
         """Assert that the client does not leave *topic* now, nor *within* seconds."""
@@ -256,7 +202,7 @@ class SocketTest(Serving):
         """Assert that the client ends its connection, and give how: the code of its Close."""
         wire, closed = await self.wait_for(
             "a disconnect" if code is ANY else f"a disconnect with code {describe(code)}",
-            self._ended,
+            self._wires_ended,
             lambda end: differences(code, end[1].code, "code"),
             within,
         )
@@ -265,111 +211,37 @@ class SocketTest(Serving):
 
     async def refute_disconnect(self, *, within: float = 1.0) -> None:
         """Assert that the client keeps its connection, now and for *within* seconds."""
-        await self.refute("a disconnect", self._ended, lambda _: [], within)
+        await self.refute("a disconnect", self._wires_ended, lambda _: [], within)
 
-    def _ended(self) -> list[tuple[Wire, ClientClose]]:
+    def _wires_ended(self) -> list[tuple[Wire, ClientClose]]:
         return [
             (wire, wire.peer.closed)
             for wire in self._script.wires
             if wire.peer.closed is not None and id(wire) not in self._ends_seen
         ]
 
-    # -- what the client does
-
-    async def assert_callback(self, name: str, *args: Any, within: float = 1.0) -> Call:
-        """Assert that the callback *name* has been called with *args*, and give the oldest such call.
-
-        *args* are patterns, without the socket; those left out fit anything.
-        """
-        return await self.wait_for(
-            f"{name}({', '.join(map(describe, args))})",
-            lambda: [call for call in self.calls if call.name == name],
-            lambda call: differ_in_arguments(call, args),
-            within,
-        )
-
-    async def refute_callback(self, name: str, *args: Any, within: float = 1.0) -> None:
-        """Assert that the callback *name* is not called with *args*, now or *within* seconds."""
-        await self.refute(
-            f"{name}({', '.join(map(describe, args))})",
-            lambda: [call for call in self.calls if call.name == name],
-            lambda call: differ_in_arguments(call, args),
-            within,
-        )
-
-    async def expect_crash(
-        self,
-        kind: type[BaseException] = Exception,
-        match: str | None = None,
-        *,
-        within: float = 1.0,
-    ) -> BaseException:
-        """Assert that the client crashes, and give the exception; it does not fail the test then.
-
-        *match* has to occur in the exception's text.
-        """
-
-        def judge(error: BaseException) -> list[str]:
-            found = [] if isinstance(error, kind) else [f"expected {kind.__name__}, got {error!r}"]
-            if match is not None and match not in str(error):
-                found.append(f"expected {match!r} in {str(error)!r}")
-            return found
-
-        error = await self.wait_for(
-            f"a crash with {kind.__name__}", lambda: self.crashes, judge, within, crashes=True
-        )
-        self.forgive(Crashed(error))
-        return error
-
-    async def assert_restarted(self, *, within: float = 60.0) -> None:
-        """Assert that the client was started again, once more than was asserted before."""
-        await self.wait_for(
-            "a restart of the client",
-            lambda: [call for call in self.calls if call.name == "init"][1 + self._restarts_seen :],
-            lambda _: [],
-            within,
-            crashes=True,
-        )
-        self._restarts_seen += 1
-        await settle()
-
-    async def assert_stopped(self, reason: Any = ANY, *, within: float = 60.0) -> ExitReason:
-        """Assert that the client has ended for good, and give its exit reason."""
-        found = await self.wait_for(
-            "the end of the client"
-            if reason is ANY
-            else f"the end of the client: {describe(reason)}",
-            lambda: [self.last_exit] if self._is_stopped() else [],
-            lambda exit_reason: differences(reason, exit_reason, "reason"),
-            within,
-            crashes=True,
-        )
-        if reason is not ANY:
-            self.forgive(found)
-        return found
-
-    def _is_stopped(self) -> bool:
-        if self._ref is None:
-            return True
-        target = target_of(self._ref)
-        return target.live() is None and target.absence() != RESTARTING
-
-    def _server(self) -> ClientServer:
-        process = process_of(self.ref)
-        if process is None:
-            raise AssertionError(f"the client has ended: {self.last_exit}")
-        return cast("ClientServer", process.server)
-
     # -- inside
 
+    def _heard(self, kind: str) -> list[Heard]:
+        return [each for each in self._script.heard if each.kind == kind]
+
     async def _take(self, kind: str, topic: Any, event: Any, payload: Any, within: float) -> Heard:
+        def judge(each: Heard) -> list[str]:
+            return differ(each, topic, event, payload)
+
+        def hint() -> str | None:
+            before = [each for each in self._taken if each.kind == kind and not judge(each)]
+            return "one was asserted before, and counts once" if before else None
+
         heard = await self.wait_for(
             expected(kind, topic, event, payload),
-            lambda: [each for each in self._script.heard if each.kind == kind],
-            lambda each: differ(each, topic, event, payload),
+            lambda: self._heard(kind),
+            judge,
             within,
+            hint=hint,
         )
         self._script.heard.remove(heard)
+        self._taken.append(heard)
         return heard
 
     async def _refute_heard(
@@ -377,21 +249,7 @@ class SocketTest(Serving):
     ) -> None:
         await self.refute(
             expected(kind, topic, event, payload),
-            lambda: [each for each in self._script.heard if each.kind == kind],
+            lambda: self._heard(kind),
             lambda each: differ(each, topic, event, payload),
             within,
         )
-
-    # -- for the block round it
-
-    def finish(self, *, strict: bool) -> None:
-        """Fail for a crash that nobody expected, and, if *strict*, for pushes nobody asserted."""
-        self.check_crashes()
-        left = [each for each in self._script.heard if each.kind == "push"]
-        if strict and left:
-            lines = "\n".join(f"    {shown(each)}" for each in left)
-            raise AssertionError(f"the test ends with pushes that it did not assert:\n{lines}")
-
-    def release(self) -> None:
-        """Let the client end as it will."""
-        self._script.resume()

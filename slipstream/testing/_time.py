@@ -1,16 +1,29 @@
 """How time passes in a test: on a virtual clock at once, on a real one as it does."""
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
+
+from slipstream.errors import WrongTaskError
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
-__all__ = ["advance", "set_off_clock", "settle", "wait_until"]
+__all__ = [
+    "advance",
+    "check_virtual",
+    "set_off_clock",
+    "settle",
+    "time_passing",
+    "wait_found",
+    "wait_until",
+]
 
+
+T = TypeVar("T")
 
 # trio.testing imports pytest, if it is there; who only wants the embedded server does not need it.
 
@@ -40,19 +53,43 @@ def set_off_clock() -> None:
         clock.autojump_threshold = 0.0
 
 
+@contextmanager
+def time_passing() -> Generator[None]:
+    """Let a virtual clock that stands still jump while the block waits for something."""
+    clock = _virtual_clock()
+    stands_still = _stands_still(clock)
+    if clock is not None and stands_still:
+        clock.autojump_threshold = 0.0
+    try:
+        yield
+    finally:
+        if clock is not None and stands_still:
+            clock.autojump_threshold = math.inf
+
+
+def check_virtual(what: str) -> "MockClock":
+    """Give the virtual clock that is needed for *what*.
+
+    Raises:
+        WrongTaskError: on a real clock, where it would take as long.
+    """
+    clock = _virtual_clock()
+    if clock is None:
+        raise WrongTaskError(
+            f"{what}, time has to pass, and cannot be skipped on a real clock: run the test on a "
+            "virtual one, by the fixture socket_test or pytest-trio's autojump_clock, or by "
+            "trio.run(…, clock=trio.testing.MockClock())"
+        )
+    return clock
+
+
 async def advance(seconds: float) -> None:
     """Let *seconds* of virtual time pass, with everything that is due meanwhile, in order.
 
     Raises:
-        RuntimeError: on a real clock, where it would take as long.
+        WrongTaskError: on a real clock, where it would take as long.
     """
-    clock = _virtual_clock()
-    if clock is None:
-        raise RuntimeError(
-            f"{seconds:g} s cannot be skipped on a real clock: run the test on a virtual one, by "
-            "the fixture socket_test or pytest-trio's autojump_clock, or by "
-            "trio.run(…, clock=trio.testing.MockClock())"
-        )
+    clock = check_virtual(f"to advance by {seconds:g} s")
     await settle()
     if _stands_still(clock):
         await _jump(clock, trio.current_time() + seconds, lambda: False)
@@ -72,9 +109,35 @@ async def wait_until(changed: trio.Event, deadline: float) -> None:
         await changed.wait()
 
 
+async def wait_found(find: Callable[[], T | None], within: float) -> T | None:
+    """Wait until *find* gives something, and give it; ``None`` after *within* seconds.
+
+    It is asked whenever everything has happened that can happen now, and at last at the deadline.
+    """
+    deadline = trio.current_time() + within
+    clock, pause = _virtual_clock(), 0.001
+    while True:
+        await settle()
+        found = find()
+        now = trio.current_time()
+        if found is not None or now >= deadline:
+            return found
+        if clock is None:
+            await trio.sleep(min(pause, deadline - now))
+            pause = min(2 * pause, 0.1)
+        else:
+            _go_on(clock, deadline)
+
+
+def _go_on(clock: "MockClock", end: float) -> None:
+    """Let time pass until something is due, and not beyond *end*."""
+    now = trio.current_time()
+    due = trio.lowlevel.current_statistics().seconds_to_next_deadline
+    # Never short of the end by what floats lose.
+    clock.jump(due if now + due < end else end - now)
+
+
 async def _jump(clock: "MockClock", end: float, enough: Callable[[], bool]) -> None:
-    while not enough() and (now := trio.current_time()) < end:
-        due = trio.lowlevel.current_statistics().seconds_to_next_deadline
-        # Never short of the end by what floats lose.
-        clock.jump(due if now + due < end else end - now)
+    while not enough() and trio.current_time() < end:
+        _go_on(clock, end)
         await settle()

@@ -6,14 +6,16 @@ from typing import Any, Final
 import attrs
 import trio
 
-__all__ = ["Call", "Entry", "Timeline"]
+from slipstream.reasons import ExitReason
+
+__all__ = ["Call", "End", "Entry", "Timeline"]
 
 _SHOWN: Final = 25
 """So many of the newest entries stand in the message of a failed assertion."""
 _WIDTH: Final = 160
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Call:
     """A callback of the client that has been called.
 
@@ -21,8 +23,9 @@ class Call:
         name: of the callback.
         args: its arguments, without the socket.
         result: what it returned.
-        error: what left it instead.
+        error: what left it instead; a ``LinkError`` has ended that callback only.
         at: when it began, on trio's clock.
+        done: whether it has ended.
     """
 
     name: str
@@ -30,6 +33,15 @@ class Call:
     result: Any = None
     error: BaseException | None = None
     at: float = 0.0
+    done: bool = False
+
+
+@attrs.define(eq=False)
+class End:
+    """The end of one incarnation of the client; *forgiven* if the test had meant it to crash."""
+
+    reason: ExitReason
+    forgiven: bool = False
 
 
 @attrs.frozen

@@ -1,7 +1,7 @@
 """How assertions wait, and what a failed one says."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 import trio
 
@@ -10,10 +10,12 @@ from slipstream.reasons import NORMAL, Crashed, ExitReason
 
 from ._patterns import describe, differences
 from ._script import Attempt, Heard, Wire
-from ._time import advance, settle, wait_until
-from ._timeline import Call, Timeline
+from ._time import check_virtual, settle, wait_until
+from ._timeline import Call, End, Timeline
 
 __all__ = ["Waiting", "differ", "differ_in_arguments", "expected", "shown"]
+
+__tracebackhide__ = True  # pytest shows the line of the test
 
 T = TypeVar("T")
 
@@ -25,33 +27,34 @@ class Waiting:
         timeline: everything that happened, for messages.
     """
 
-    def __init__(self, timeline: Timeline, ends: list[ExitReason]) -> None:
+    def __init__(self, timeline: Timeline, ends: list[End]) -> None:
         self.timeline = timeline
         self._ends = ends
-        self._forgiven: list[ExitReason] = []
+        self.failure: BaseException | None = None
 
     @property
     def last_exit(self) -> ExitReason:
         """How the client's last incarnation has ended; ``NORMAL`` if none has."""
-        return self._ends[-1] if self._ends else NORMAL
+        return self._ends[-1].reason if self._ends else NORMAL
 
     @property
-    def crashes(self) -> list[BaseException]:
+    def crashes(self) -> list[End]:
         """Those of the client that nobody expected."""
-        return [
-            end.exception
-            for end in self._ends
-            if isinstance(end, Crashed) and end not in self._forgiven
-        ]
+        return [end for end in self._ends if isinstance(end.reason, Crashed) and not end.forgiven]
 
-    def forgive(self, end: ExitReason) -> None:
-        """Let the client have ended like this."""
-        self._forgiven.append(end)
+    def has_stopped(self) -> bool:
+        """Tell whether there is no client that could do anything any more."""
+        raise NotImplementedError
 
     async def settle(self) -> None:
         """Let everything happen that can happen now."""
         await settle()
-        self.check_crashes()
+
+    def failed(self, text: str, *, told: bool = True) -> AssertionError:
+        """Make the failure of an assertion; *told* adds what happened."""
+        lines = [text, "  what happened:", self.timeline.render()] if told else [text]
+        self.failure = AssertionError("\n".join(lines))
+        return self.failure
 
     async def wait_for(
         self,
@@ -61,8 +64,13 @@ class Waiting:
         within: float,
         *,
         crashes: bool = False,
+        hint: Callable[[], str | None] = lambda: None,
     ) -> T:
-        """Wait for the oldest of the *candidates* that *judge* finds nothing wrong with."""
+        """Wait for the oldest of the *candidates* that *judge* finds nothing wrong with.
+
+        Not for longer than there is a client that could bring it about; and, unless the wait is for
+        *crashes*, not once it has crashed. The *hint* may know why it did not come.
+        """
         deadline = trio.current_time() + within
         while True:
             await settle()
@@ -72,8 +80,13 @@ class Waiting:
                     return candidate
             if self.crashes and not crashes:
                 self._fail_by_crash(f"expected {what}, but the client crashed")
+            if self.has_stopped():
+                stopped = f"but the client has stopped ({self.last_exit})"
+                raise self._story(what, candidates(), judge, stopped)
             if trio.current_time() >= deadline:
-                raise AssertionError(self._story(what, candidates(), judge, within))
+                raise self._story(
+                    what, candidates(), judge, f"within {within:g} s; {hint() or 'it did not come'}"
+                )
             await wait_until(changed, deadline)
 
     async def refute(
@@ -84,33 +97,35 @@ class Waiting:
         within: float,
     ) -> None:
         """Let *within* seconds pass, and find nothing wrong with none of the *candidates*."""
-        await settle()
-        for seconds in (0.0, within):
-            if seconds:
-                await advance(seconds)
+        check_virtual(f"to see that there is no such thing as {what}")
+        deadline = trio.current_time() + within
+        while True:
+            await settle()
+            changed = self.timeline.changed
             self.check_crashes()
             for candidate in candidates():
                 if not judge(candidate):
-                    raise AssertionError(
+                    raise self.failed(
                         f"expected no such thing within {within:g} s: {what}\n"
-                        f"  what came: {shown(candidate)}\n"
-                        f"  what happened:\n{self.timeline.render()}"
+                        f"  what came: {shown(candidate)}"
                     )
+            if trio.current_time() >= deadline:
+                return
+            await wait_until(changed, deadline)
 
     def _story(
         self,
         what: str,
         candidates: Iterable[T],
         judge: Callable[[T], list[str]],
-        within: float,
-    ) -> str:
-        lines = [f"expected {what}, within {within:g} s; it did not come"]
+        instead: str,
+    ) -> AssertionError:
+        lines = [f"expected {what}, {instead}"]
         judged = sorted(((judge(each), each) for each in candidates), key=lambda pair: len(pair[0]))
         if judged:
             wrong, nearest = judged[0]
             lines += [f"  nearest: {shown(nearest)}", *(f"    {line}" for line in wrong)]
-        lines += ["  what happened:", self.timeline.render()]
-        return "\n".join(lines)
+        return self.failed("\n".join(lines))
 
     def check_crashes(self) -> None:
         """Fail if the client has crashed, and nobody expected it."""
@@ -118,10 +133,9 @@ class Waiting:
             self._fail_by_crash("the client crashed")
 
     def _fail_by_crash(self, what: str) -> NoReturn:
-        crash = self.crashes[0]
-        raise AssertionError(
-            f"{what}: {crash!r} (expect_crash() says so where a crash is meant)\n"
-            f"  what happened:\n{self.timeline.render()}"
+        crash = cast("Crashed", self.crashes[0].reason).exception
+        raise self.failed(
+            f"{what}: {crash!r} (expect_crash() says so where a crash is meant)"
         ) from crash
 
 
@@ -167,6 +181,8 @@ def shown(candidate: Any) -> str:
         return expected(candidate.kind, told.topic, told.event, told.payload)
     if isinstance(candidate, Wire):
         return f"the end of a connection: {candidate.peer.closed}"
+    if isinstance(candidate, End):
+        return f"the end of the client: {candidate.reason}"
     if isinstance(candidate, Call):
         return f"{candidate.name}({', '.join(map(repr, candidate.args))})"
     if isinstance(candidate, Attempt):

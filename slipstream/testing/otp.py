@@ -1,19 +1,21 @@
 """For tests of processes: waiting for ends, a process that writes down what it gets, leaks.
 
-Works with ``slipstream.otp`` alone, without a client.
+Works with ``slipstream.otp`` alone, without a client; on a virtual clock, with autojump or without,
+where waiting costs no time, and but for ``advance`` on a real one.
 """
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import trio
 
-from slipstream.otp import Caller, GenServer, NoReply, Reply, ServerRef
+from slipstream.client import ANY
+from slipstream.otp import Caller, GenServer, NoReply, Reply, ServerRef, process_of
 from slipstream.reasons import ExitReason
 
+from ._leaks import check_leaks
 from ._patterns import describe, differences
-from ._time import advance, settle
+from ._time import advance, settle, wait_found
 
 __all__ = [
     "Recorder",
@@ -25,6 +27,8 @@ __all__ = [
     "wait_until",
 ]
 
+__tracebackhide__ = True  # pytest shows the line of the test
+
 
 async def wait_until(what: ServerRef | Callable[[], bool], *, within: float = 5.0) -> None:
     """Wait until the process of a reference lives, or a predicate holds.
@@ -35,31 +39,29 @@ async def wait_until(what: ServerRef | Callable[[], bool], *, within: float = 5.
     Raises:
         AssertionError: if that is not so *within* seconds of trio's clock.
     """
-    deadline = trio.current_time() + within
-    pause = 0.001
-    while True:
-        await settle()
-        if what.alive if isinstance(what, ServerRef) else what():
-            return
-        if trio.current_time() >= deadline:
-            shown = f"{what} lives" if isinstance(what, ServerRef) else describe(what)
-            raise AssertionError(f"expected within {within:g} s: {shown}")
-        with trio.CancelScope(deadline=deadline):
-            await trio.sleep(pause)
-        pause = min(2 * pause, 1.0)
+
+    def holds() -> bool:
+        return what.alive if isinstance(what, ServerRef) else what()
+
+    if await wait_found(lambda: True if holds() else None, within) is None:
+        shown = f"{what} lives" if isinstance(what, ServerRef) else describe(what)
+        raise AssertionError(f"expected within {within:g} s: {shown}")
 
 
-async def assert_exits(ref: ServerRef, reason: Any, *, within: float = 5.0) -> ExitReason:
+async def assert_exits(ref: ServerRef, reason: Any = ANY, *, within: float = 5.0) -> ExitReason:
     """Assert that the process that *ref* leads to now ends, and for *reason*, and give it.
 
-    *reason* is a value to equal, a type, or a predicate. Safe to cancel.
+    *reason* is a pattern. Of a process that has ended before, the last reason counts. Safe to cancel.
 
     Raises:
         AssertionError: if it does not end *within* seconds, or for another reason.
     """
-    found = None
-    with trio.move_on_after(within):
-        found = await ref.wait()
+    process = process_of(ref)
+    found = (
+        await ref.wait()
+        if process is None
+        else await wait_found(lambda: process.exit_reason, within)
+    )
     if found is None:
         raise AssertionError(f"expected {ref} to end within {within:g} s: {describe(reason)}")
     wrong = differences(reason, found, "reason")
@@ -110,21 +112,3 @@ def live_tasks() -> list[str]:
         for nursery in task.child_nurseries:
             todo.extend(nursery.child_tasks)
     return sorted(found)
-
-
-@asynccontextmanager
-async def check_leaks() -> AsyncGenerator[None]:
-    """Assert that the block leaves no task, and so no process, behind.
-
-    Raises:
-        AssertionError: if it does, and nothing else left the block; it names them.
-    """
-    before = live_tasks()
-    yield
-    await settle()
-    left = live_tasks()
-    for name in before:
-        if name in left:
-            left.remove(name)
-    if left:
-        raise AssertionError(f"left behind: {', '.join(left)}")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from slipstream.otp import ServerRef, Stop, open_server, open_supervisor
 from slipstream.reasons import KILLED, NORMAL, SHUTDOWN, Crashed, Shutdown
@@ -12,15 +13,21 @@ from slipstream.testing.otp import (
     Recorder,
     advance,
     assert_exits,
-    check_leaks,
-    live_tasks,
     settle,
     wait_until,
 )
 from tests.otp.support import Puppet, crash, end, puppet
 
+CLOCKS = {"jumps": lambda: MockClock(autojump_threshold=0), "stands still": MockClock}
 
-async def test_a_wait_is_for_a_process_or_for_whatever_holds(autojump_clock: Any) -> None:
+
+@pytest.fixture(params=CLOCKS)
+def a_clock(request: pytest.FixtureRequest) -> MockClock:
+    """Time that jumps by itself, and time that stands still until it is let go on."""
+    return CLOCKS[request.param]()
+
+
+async def test_a_wait_is_for_a_process_or_for_whatever_holds(a_clock: Any) -> None:
     async with open_supervisor([puppet("a", backoff=lambda *_: 3.0)]) as supervisor:
         ref = supervisor.child("a")
         await wait_until(ref)
@@ -44,7 +51,7 @@ def never_true() -> bool:
     return False
 
 
-async def test_an_exit_is_asserted_with_its_reason(autojump_clock: Any) -> None:
+async def test_an_exit_is_asserted_with_its_reason(a_clock: Any) -> None:
     async with open_supervisor(
         [puppet(name, restart="temporary") for name in "abcd"]
     ) as supervisor:
@@ -62,7 +69,7 @@ async def test_an_exit_is_asserted_with_its_reason(autojump_clock: Any) -> None:
             await assert_exits(d, KILLED, within=1.0)
 
 
-async def test_a_recorder_writes_down_what_it_gets(autojump_clock: Any) -> None:
+async def test_a_recorder_writes_down_what_it_gets(a_clock: Any) -> None:
     diary: list[tuple[str, Any]] = []
     async with open_server(Recorder, diary) as ref:
         ref.cast(1)
@@ -71,16 +78,7 @@ async def test_a_recorder_writes_down_what_it_gets(autojump_clock: Any) -> None:
     assert diary == [("cast", 1), ("info", 2), ("call", 3), ("terminate", SHUTDOWN)]
 
 
-async def test_a_leak_is_named(autojump_clock: Any, nursery: trio.Nursery) -> None:
-    async with check_leaks():
-        async with open_server(Puppet):
-            assert any("Puppet" in name for name in live_tasks())
-    with pytest.raises(AssertionError, match=r"left behind: trio\.sleep_forever"):
-        async with check_leaks():
-            nursery.start_soon(trio.sleep_forever, name="trio.sleep_forever")
-
-
-async def test_time_passes_in_order(autojump_clock: Any) -> None:
+async def test_time_passes_in_order(a_clock: Any) -> None:
     async with open_server(Puppet) as ref:
         ref.send_after(5.0, lambda *_: Stop(NORMAL))
         began = time.perf_counter()
@@ -89,3 +87,11 @@ async def test_time_passes_in_order(autojump_clock: Any) -> None:
         await advance(1.0)
         assert not alive(ref)
         assert time.perf_counter() - began < 1.0
+
+
+async def test_on_a_real_clock_one_waits_as_well() -> None:
+    async with open_server(Puppet, restart="temporary") as ref:
+        await wait_until(ref)
+        ref.send_after(0.01, end(NORMAL))
+        assert await assert_exits(ref) == NORMAL
+        assert await assert_exits(ref, NORMAL) == NORMAL

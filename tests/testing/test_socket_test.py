@@ -1,5 +1,6 @@
 """The kit: a client under test, and a server that does what the test says."""
 
+import functools
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -24,8 +25,10 @@ from slipstream import (
     TransportFailed,
     on_message,
 )
-from slipstream.reasons import NORMAL, ChannelClosed, ChannelCrashed, Crashed
+from slipstream.reasons import KILLED, NORMAL, ChannelClosed, ChannelCrashed, Crashed, Shutdown
 from slipstream.testing import ANY, SocketTest, open_socket_test
+from slipstream.testing.otp import Recorder
+from slipstream.transport import MemoryNetwork
 
 CLOCKS = {"jumps": lambda: MockClock(autojump_threshold=0), "stands still": MockClock}
 
@@ -160,6 +163,96 @@ async def _stall(test: SocketTest) -> None:
     await test.resume()
 
 
+def test_a_leave_is_answered_whether_it_is_asserted_or_not(play: Any) -> None:
+    """T11: by a reply and a close, which the client hears of once; after the answer to its join."""
+
+    async def scenario(test: SocketTest) -> None:
+        await test.connect_and_join("rooms:lobby")
+        await test.push("rooms:lobby", "leave")
+        assert test.socket.join_status("rooms:lobby") == "closed"
+        assert [call.name for call in test.calls].count("handle_leave") == 1
+        test.socket.join("rooms:lobby", {"again": True})
+        await test.assert_join("rooms:lobby", {"again": True})
+        test.socket.leave("rooms:lobby")
+        await test.settle()
+        assert test.socket.join_status("rooms:lobby") == "leaving"
+        await test.accept_join("rooms:lobby")
+        assert test.socket.join_status("rooms:lobby") == "closed"
+        for _ in range(2):
+            await test.assert_leave("rooms:lobby")
+        await test.refute_leave()
+
+    play(scenario)
+
+
+def test_a_second_join_ends_the_first_after_its_reply(play: Any) -> None:
+    """As Phoenix: the reply to the new one, then the close of the old; also where it is refused."""
+
+    async def scenario(test: SocketTest) -> None:
+        await test.connect_and_join("rooms:lobby")
+        test.socket.rejoin("rooms:lobby", {"user": 2})
+        await test.accept_join("rooms:lobby")
+        assert test.socket.joined("rooms:lobby")
+        told = [entry.what for entry in test.timeline.entries if entry.who == "server"][-2:]
+        assert ["phx_reply" in told[0], "phx_close {} (join_ref=1" in told[1]] == [True, True]
+        test.socket.rejoin("rooms:lobby", {"user": 3})
+        await test.refuse_join("rooms:lobby", {"reason": "no"})
+        with pytest.raises(AssertionError, match="has not joined 'rooms:lobby'"):
+            await test.broadcast("rooms:lobby", "say")
+
+    play(scenario)
+
+
+def test_a_server_does_nothing_that_no_server_does(play: Any) -> None:
+    """T5, T8, T10: it does not answer a push whose channel is gone, nor speak before the join."""
+
+    async def scenario(test: SocketTest) -> None:
+        await test.accept_connect()
+        await test.assert_join("rooms:lobby")
+        for speak in (test.push, test.broadcast):
+            with pytest.raises(AssertionError, match=r"has not joined .* \(it has: none\)"):
+                await speak("rooms:lobby", "say")
+        await test.accept_join("rooms:lobby")
+        greeting = await test.assert_push()
+        await test.crash_topic("rooms:lobby")
+        with pytest.raises(AssertionError, match="its channel has ended, and no server answers"):
+            await test.reply(greeting)
+        await test.accept_join("rooms:lobby", within=60.0)
+        with pytest.raises(AssertionError, match="its channel has ended"):
+            await test.reply(greeting)
+        await test.send("no message", '[null,null,"rooms:lobby","say",{"n":1}]')
+        await test.assert_push(ANY, "said", {"n": 1})
+
+    play(scenario)
+
+
+def test_a_join_goes_with_its_connection(play: Any) -> None:
+    """What is answered is the join of the connection that stands."""
+
+    async def scenario(test: SocketTest) -> None:
+        for lost in (test.drop, test.close):
+            await test.accept_connect()
+            await test.assert_join("rooms:lobby")
+            await lost()
+            await test.accept_connect()
+            await lost()
+        await test.connect_and_join("rooms:lobby")
+        assert test.socket.joined("rooms:lobby")
+
+    play(scenario)
+
+
+def test_a_stalled_server_does_not_even_answer_a_close(play: Any) -> None:
+    async def scenario(test: SocketTest) -> None:
+        await test.connect_and_join("rooms:lobby")
+        await test.stall()
+        test.socket.disconnect()
+        await test.refute_callback("handle_disconnect", within=2.9)
+        await test.assert_callback("handle_disconnect", ClosedByClient())
+
+    play(scenario)
+
+
 ENDS = {
     "a disconnect broadcast": (lambda test: test.disconnect(), ClosedByServer(1001)),
     "a restart": (
@@ -172,7 +265,8 @@ ENDS = {
         lambda test: test.disconnect(TransportFailed(OSError("x"))),
         lambda reason: isinstance(reason.error, OSError),
     ),
-    "silence": (_stall, HeartbeatTimeout()),
+    "a stall": (_stall, HeartbeatTimeout()),
+    "silence": (lambda test: test.disconnect(HeartbeatTimeout()), HeartbeatTimeout()),
 }
 
 
@@ -246,8 +340,7 @@ def test_heartbeats_are_asserted_and_a_stalled_server_lets_nothing_through(play:
 def test_a_crash_is_expected_or_fails_the_test_with_it_as_the_cause(play: Any) -> None:
     async def expected(test: SocketTest) -> None:
         await test.connect_and_join("rooms:lobby")
-        with pytest.raises(AssertionError, match=r"the client crashed: ValueError\('a bug'\)"):
-            await test.push("rooms:lobby", "crash", {"why": "a bug"})
+        await test.push("rooms:lobby", "crash", {"why": "a bug"})
         error = await test.expect_crash(ValueError, "bug")
         assert error.args == ("a bug",)
         assert (await test.assert_disconnect()).code == 1011
@@ -267,8 +360,7 @@ def test_a_crash_is_expected_or_fails_the_test_with_it_as_the_cause(play: Any) -
 
     async def waits_for_ever(test: SocketTest) -> None:
         await test.connect_and_join("rooms:lobby")
-        with pytest.raises(AssertionError):
-            await test.push("rooms:lobby", "crash", {"why": "a bug"})
+        await test.push("rooms:lobby", "crash", {"why": "a bug"})
         await test.assert_push("rooms:lobby", "never", within=1e9)
 
     with pytest.raises(AssertionError, match=r"expected a push of 'never' .* but the client crash"):
@@ -292,6 +384,136 @@ def test_a_client_that_stops_is_seen_to_with_its_reason(play: Any) -> None:
     play(scenario, restart="transient")
 
 
+def test_a_client_that_crashes_again_and_again_has_stopped_for_good(play: Any) -> None:
+    """Its supervisor gives up as in production, and the test goes on to see it."""
+
+    async def scenario(test: SocketTest) -> None:
+        for _ in range(2):
+            await test.connect_and_join("rooms:lobby")
+            await test.push("rooms:lobby", "crash", {"why": "again"})
+        with pytest.raises(AssertionError, match="reason: expected Shut"):
+            await test.assert_stopped(Shutdown)
+        reason = await test.assert_stopped(Crashed)
+        assert isinstance(reason, Crashed)
+        with pytest.raises(AssertionError, match=r"a push of .never., but the client has st"):
+            await test.assert_push(event="never", within=1e9)
+        await test.refute_connect(within=600.0)
+
+    play(scenario, max_restarts=1)
+
+
+def test_a_client_that_fails_to_start_again_is_seen_to(play: Any) -> None:
+    class Fragile(Lobby):
+        starts = 0
+
+        async def init(self, argument: Any, socket: Socket, /) -> Any:
+            type(self).starts += 1
+            if self.starts > 1:
+                raise LookupError("gone")
+            return await super().init(argument, socket)
+
+    async def scenario(test: SocketTest) -> None:
+        assert type(test.client) is Fragile
+        await test.connect_and_join("rooms:lobby")
+        await test.kill()
+        await test.expect_crash(LookupError, "gone")
+        await test.assert_stopped(Crashed)
+        Fragile.starts = 0
+
+    play(scenario, Fragile)
+
+
+def test_a_client_that_is_killed_is_started_again(play: Any) -> None:
+    async def scenario(test: SocketTest) -> None:
+        await test.connect_and_join("rooms:lobby")
+        with pytest.raises(AssertionError, match="expected a restart of the client, within 1 s"):
+            await test.assert_restarted(within=1.0)
+        first = test.client
+        await test.kill()
+        assert await test.assert_restarted(KILLED) == KILLED
+        assert test.client is not first
+        await test.connect_and_join("rooms:lobby")
+        await test.push("rooms:lobby", "crash", {"why": "a bug"})
+        with pytest.raises(AssertionError, match="reason: expected Killed"):
+            await test.assert_restarted(KILLED)
+        await test.assert_restarted(Crashed)
+
+    play(scenario)
+
+
+def test_a_callback_is_asserted_once_and_given_when_it_has_ended(play: Any) -> None:
+    class Slow(Lobby):
+        async def handle_message(
+            self, topic: str, event: str, payload: Any, socket: Socket, /
+        ) -> None:
+            await trio.sleep(payload["seconds"])
+
+    async def scenario(test: SocketTest) -> None:
+        await test.connect_and_join("rooms:lobby")
+        for seconds in (0.5, 3.0):
+            await test.push("rooms:lobby", "sleep", {"seconds": seconds})
+        call = await test.assert_callback("handle_message", ANY, "sleep")
+        assert (call.args[2], call.done, call.result) == ({"seconds": 0.5}, True, None)
+        with pytest.raises(AssertionError, match="to end within 1 s; it has not"):
+            await test.assert_callback("handle_message")
+        await test.refute_callback("handle_message")
+
+    play(scenario, Slow)
+
+
+def test_an_error_of_the_block_leaves_bare_with_a_note_of_what_had_happened(play: Any) -> None:
+    async def scenario(test: SocketTest) -> None:
+        await test.connect_and_join("rooms:lobby")
+        await test.push("rooms:lobby", "crash", {"why": "a bug"})
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as failed:
+        play(scenario)
+    [note] = failed.value.__notes__
+    assert note.startswith("the client had crashed: Crashed(exception=ValueError('a bug'))\n")
+    assert "client    → rooms:lobby phx_join {'user': 1}" in note
+
+
+def test_children_run_beside_a_client_that_may_be_a_specification(play: Any) -> None:
+    class Teller(Lobby):
+        async def handle_message(
+            self, topic: str, event: str, payload: Any, socket: Socket, /
+        ) -> None:
+            self.cast("diary", payload)
+
+    diary: list[tuple[str, Any]] = []
+
+    async def scenario(test: SocketTest) -> None:
+        await test.connect_and_join("rooms:lobby")
+        await test.push("rooms:lobby", "note", {"n": 1})
+        assert diary == [("cast", {"n": 1})]
+
+    play(
+        scenario,
+        Teller.child_spec("ws://a/websocket"),
+        children=[Recorder.child_spec(diary, name="diary")],
+    )
+
+
+def test_the_network_that_a_client_brings_is_named_where_it_never_comes(play: Any) -> None:
+    async def scenario(test: SocketTest) -> None:
+        with pytest.raises(AssertionError, match=r"Config\.transport, which goes before the test"):
+            await test.accept_connect()
+
+    config = Config("ws://a/websocket", transport=MemoryNetwork().open_transport)
+    play(scenario, argument=config)
+
+    class Idle(Lobby):
+        async def init(self, argument: Any, socket: Socket, /) -> None:
+            pass
+
+    async def idle(test: SocketTest) -> None:
+        with pytest.raises(AssertionError, match=r"has not called socket\.connect"):
+            await test.accept_connect()
+
+    play(idle, Idle)
+
+
 def test_a_client_that_chooses_not_to_start_has_stopped(play: Any) -> None:
     """SL-X1: an init may do without."""
 
@@ -302,7 +524,7 @@ def test_a_client_that_chooses_not_to_start_has_stopped(play: Any) -> None:
     async def scenario(test: SocketTest) -> None:
         assert await test.assert_stopped(NORMAL) == NORMAL
         with pytest.raises(AssertionError, match="chose not to start"):
-            test.ref  # noqa: B018 - asking is the point
+            test.client  # noqa: B018 - asking is the point
         await test.refute_connect()
 
     play(scenario, Absent)
@@ -352,6 +574,8 @@ def test_a_failure_tells_what_came_instead_and_where_it_differs(play: Any) -> No
         ]
         assert "0.000 s  client    handle_join('rooms:lobby', {})" in str(failed.value)
         await test.assert_push("rooms:lobby", "new:msg")
+        with pytest.raises(AssertionError, match="one was asserted before, and counts once"):
+            await test.assert_push("rooms:lobby", "new:msg")
         with pytest.raises(AssertionError, match="nearest: handle_join") as other:
             await test.assert_callback("handle_join", "rooms:other")
         assert "argument 0: expected 'rooms:other', got 'rooms:lobby'" in str(other.value)
@@ -366,12 +590,58 @@ def test_what_the_client_did_can_be_looked_at(play: Any) -> None:
         await test.connect_and_join("rooms:lobby")
         assert [call.name for call in test.calls] == ["init", "handle_connect", "handle_join"]
         await test.push("rooms:lobby", "say", {})
-        call = await test.assert_callback("say", "rooms:lobby")
+        call = await test.assert_callback("say", "rooms:lobby", {})
         assert (call.error, call.at) == (None, trio.current_time())
         assert isinstance(test.client, Lobby)
         assert "slipstream.client.join.stop" in [name for name, _ in test.telemetry]
 
     play(scenario)
+
+
+def test_callbacks_of_every_kind_are_seen_with_their_arguments(play: Any) -> None:
+    """Also those with captures, those that something is wrapped round, and batches."""
+
+    def wrapped(method: Any) -> Any:
+        @functools.wraps(method)
+        async def call(*args: Any) -> Any:
+            return await method(*args)
+
+        return call
+
+    class Many(Lobby):
+        @on_message("rooms:{name}", "named")
+        async def named(self, topic: str, payload: Any, socket: Socket, /, *, name: str) -> None:
+            pass
+
+        @wrapped
+        async def handle_message(
+            self, topic: str, event: str, payload: Any, socket: Socket, /
+        ) -> None:
+            pass
+
+    class Batching(Lobby):
+        async def handle_messages(self, messages: Any, socket: Socket, /) -> None:
+            pass
+
+    async def scenario(test: SocketTest) -> None:
+        await test.connect_and_join("rooms:lobby")
+        await test.push("rooms:lobby", "named", {"n": 1})
+        await test.push("rooms:lobby", "other", {"n": 2})
+        found = [(call.name, call.args) for call in test.calls[-2:]]
+        assert found == [
+            ("named", ("rooms:lobby", {"n": 1})),
+            ("handle_message", ("rooms:lobby", "other", {"n": 2})),
+        ]
+
+    play(scenario, Many)
+
+    async def batch(test: SocketTest) -> None:
+        await test.connect_and_join("rooms:lobby")
+        await test.push("rooms:lobby", "other", {"n": 2})
+        call = await test.assert_callback("handle_messages")
+        assert [message.payload for message in call.args[0]] == [{"n": 2}]
+
+    play(batch, Batching)
 
 
 def test_waiting_in_a_callback_is_ended_by_what_the_test_does(play: Any) -> None:
@@ -438,11 +708,3 @@ async def test_the_fixture_brings_the_clock_along(socket_test: Any) -> None:
     async with socket_test(Lobby) as test:
         await test.connect_and_join("rooms:lobby")
         await test.refute_disconnect(within=60.0)
-
-
-async def test_the_fixture_fails_where_a_task_is_left_behind(
-    socket_test: Any, nursery: trio.Nursery
-) -> None:
-    with pytest.raises(AssertionError, match=r"left behind: .*sleep_forever"):
-        async with socket_test(Lobby):
-            nursery.start_soon(trio.sleep_forever)
