@@ -340,5 +340,6 @@ def test_the_failure_of_the_guide_to_testing_reads_as_shown(tmp_path: Path) -> N
     ran = run_pytest(tmp_path, "fails_test")
     assert ran.returncode == 1
     (shown,) = FAILS.findall(TESTING)
-    told = "\n".join(line.removeprefix("    | ") for line in ran.stdout.splitlines())
+    (prefix,) = re.findall(r"^(E +)AssertionError", ran.stdout, re.MULTILINE)
+    told = "\n".join(line.removeprefix(prefix) for line in ran.stdout.splitlines())
     assert shown in f"{told}\n", ran.stdout

@@ -1,4 +1,3 @@
-import pytest
 from ticker import Ticker
 
 from slipstream.reasons import NORMAL
@@ -8,8 +7,7 @@ async def test_a_price_without_a_number_is_a_crash(socket_test):
     async with socket_test(Ticker) as test:
         await test.connect_and_join("prices")
         await test.push("prices", "price", {"n": 7, "price": 9.5})
-        with pytest.raises(AssertionError, match="the client crashed"):
-            await test.push("prices", "price", {"price": 9.5})
+        await test.push("prices", "price", {"price": 9.5})
         await test.expect_crash(KeyError, "n")
         await test.assert_disconnect(1011)
         await test.assert_restarted()

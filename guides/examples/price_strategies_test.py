@@ -1,3 +1,5 @@
+import json
+
 import trio
 from hypothesis import given, settings, strategies as st
 from ticker import Ticker
@@ -32,7 +34,7 @@ def test_other_topics_are_none_of_its_business(topic):
     async def scenario():
         async with open_socket_test(Ticker) as test:
             await test.connect_and_join("prices")
-            await test.broadcast(topic, "price", {"n": 1, "price": 9.5})
+            await test.send(json.dumps([None, None, topic, "price", {"n": 1, "price": 9.5}]))
             await test.refute_callback("handle_price")
 
     virtually(scenario)

@@ -80,14 +80,19 @@ class _RecordedServer(ClientServer):
         return super()._call(name, *args, raises=raises)
 
     async def _guard(
-        self, name: str, callback: Coroutine[Any, Any, Any], *, raises: bool = False
+        self,
+        name: str,
+        callback: Coroutine[Any, Any, Any],
+        topic: str | None,
+        *,
+        raises: bool = False,
     ) -> Any:
         args, self._given = self._given, None
         if args is None:  # the way of messages, which has no time for a call more
             args = _arguments(callback, self.client, self.socket)
         call = self._current = self._notes.begin(name, args)
         try:
-            call.result = await super()._guard(name, callback, raises=raises)
+            call.result = await super()._guard(name, callback, topic, raises=raises)
         except BaseException as error:
             call.error = error
             raise
