@@ -1,11 +1,11 @@
-"""How commands write: without blocking, and nothing that a terminal would obey."""
+"""How commands write what may be much: without blocking."""
 
 import os
 from typing import TextIO
 
 import trio
 
-__all__ = ["printable", "write_line"]
+__all__ = ["write_line"]
 
 
 async def write_line(file: TextIO, line: str) -> None:
@@ -23,8 +23,3 @@ async def write_line(file: TextIO, line: str) -> None:
             rest = rest[os.write(file.fileno(), rest) :]
 
     await trio.to_thread.run_sync(write, abandon_on_cancel=True)
-
-
-def printable(text: str) -> str:
-    """Give *text* without anything that a terminal would obey."""
-    return text if text.isprintable() else ascii(text)[1:-1]

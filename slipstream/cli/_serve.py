@@ -13,7 +13,8 @@ from slipstream.errors import ConfigError
 from slipstream.interfaces import Payload
 from slipstream.testing import Answer, Channel, Ok, PhoenixServer, ServerSocket, Traffic
 
-from ._output import printable, write_line
+from ._output import write_line
+from ._text import complain, printable
 
 __all__ = ["find_server", "make_echo_server", "run_serve"]
 
@@ -107,7 +108,7 @@ async def _serve(server: PhoenixServer) -> int:
             try:
                 await stack.enter_async_context(server)
             except OSError as error:
-                print(f"slipstream: {printable(str(error))}", file=sys.stderr)
+                complain(str(error))
                 status = 1
             else:
                 printer.put(f"listening on {server.url}")
