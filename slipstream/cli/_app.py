@@ -109,7 +109,7 @@ _timeout = click.option(
 _CODES = """\b
 Exits with
   0         it is done: joined, or answered with ok (with --no-reply: written)
-  1         there was no connection, or it was lost
+  1         there was no connection, or it or the channel was lost
   2         the command line is wrong
   3         the server refused the join, or answered with another status
   4         the server did not answer in time
@@ -121,9 +121,10 @@ Exits with
 @_for_a_topic
 @click.option("--event", default=None, metavar="NAME", help="Print this event only.")
 def listen(joining: Joining, event: str | None) -> None:
-    """Join TOPIC at URI and print what it hears, reconnecting for ever.
+    """Join TOPIC at URI and print what it hears, reconnecting as long as there is hope.
 
-    Ctrl-C leaves the channel, closes the connection and exits with 0.
+    Ctrl-C leaves the channel, closes the connection and exits with 0. A server that refuses for good
+    makes it exit with 1, a topic or parameters that cannot be sent with 2.
     """
     listening = Listening(
         joining.config, joining.topic, joining.params, event, as_json=joining.as_json
@@ -178,7 +179,7 @@ def _read_json(text: str, hint: str) -> Any:
 
 
 @app.command()
-@click.argument("application", metavar="APP", required=False)
+@click.argument("application", metavar="[APP]", required=False)
 @click.option("--echo", is_flag=True, help="Serve a ready channel instead of an APP.")
 @click.option(
     "--host", default=None, metavar="ADDRESS", help="Where to listen, if not as APP says."

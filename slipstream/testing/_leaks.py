@@ -10,7 +10,14 @@ from typing import Any, Final
 
 import trio
 
-__all__ = ["Sockets", "check_leaks", "describe_sockets", "note_tasks", "open_sockets"]
+__all__ = [
+    "Sockets",
+    "all_tasks",
+    "check_leaks",
+    "describe_sockets",
+    "note_tasks",
+    "open_sockets",
+]
 
 __tracebackhide__ = True  # pytest shows the line of the test
 
@@ -70,14 +77,14 @@ def note_tasks() -> Callable[..., Coroutine[Any, Any, None]]:
     Left behind is a task in a nursery that this task has opened since, and not closed; or a system
     task. One that was started in another nursery is that nursery's, and no leak.
     """
-    tasks = set(_tasks())
+    tasks = set(all_tasks())
     nurseries = {nursery for task in tasks for nursery in task.child_nurseries}
 
     async def check(more: Callable[[], list[str]] = list[str]) -> None:
         left: list[str] = []
         for _ in range(_TURNS):
             await trio.lowlevel.checkpoint()
-            found = set(_tasks()) - tasks
+            found = set(all_tasks()) - tasks
             left = sorted(f"task {t.name}" for t in found if _is_left(t, found, nurseries)) + more()
             if not left:
                 return
@@ -100,7 +107,8 @@ def _is_left(
     return here[0] in _ancestors(nursery.parent_task)
 
 
-def _tasks() -> Iterator[trio.lowlevel.Task]:
+def all_tasks() -> Iterator[trio.lowlevel.Task]:
+    """Give every task of this trio run."""
     root = trio.lowlevel.current_root_task()
     todo = [root] if root is not None else []
     while todo:

@@ -315,8 +315,10 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
         else:
             # A second join ends the first at once, and yet its close comes after the new reply.
             del self._joined[topic]
-            await _stop(old.ref, Shutdown("duplicate join"))
-            self.server.presence_table.forget(old.channel)
+            try:
+                await _stop(old.ref, Shutdown("duplicate join"))
+            finally:  # where the connection ends meanwhile, too
+                self.server.presence_table.forget(old.channel)
             await self._start_channel(channel, message)
             self.send(old.join_ref, old.join_ref, topic, PHX_CLOSE, {})
             self.server.tell()
@@ -332,6 +334,9 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
                     channel, message.payload, replies, id=f"{topic} {join_ref}"
                 )
             )
+        except trio.Cancelled:  # the connection has ended meanwhile
+            self.server.presence_table.forget(channel)
+            raise
         except StartError as error:
             self.server.presence_table.forget(channel)
             self._note_crash(error.reason)

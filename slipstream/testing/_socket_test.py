@@ -26,7 +26,8 @@ class SocketTest(Serving):
     test: an ``assert_…`` takes the oldest that fits and gives it, and leaves the others where they
     are; it waits for it at most *within* seconds of trio's clock, which on a virtual one take no time.
     A ``refute_…`` lets *within* seconds pass, and needs a virtual clock. Patterns are values to equal,
-    ``ANY``, types, predicates, mappings (of which all entries must be there) and lists of them.
+    ``ANY``, types, predicates, mappings (of which all entries must be there), lists of them, and
+    ``exactly(…)``.
 
     What the server does (``push``, ``reply``, ``close`` …) returns when the client has done all that
     it can do upon it. It does nothing that a Phoenix server does not do (but for ``send``), and by itself

@@ -7,13 +7,11 @@ where waiting costs no time, and but for ``advance`` on a real one.
 from collections.abc import Callable
 from typing import Any
 
-import trio
-
 from slipstream.client import ANY
 from slipstream.otp import Caller, GenServer, NoReply, Reply, ServerRef, process_of
 from slipstream.reasons import ExitReason
 
-from ._leaks import check_leaks
+from ._leaks import all_tasks, check_leaks
 from ._patterns import describe, differences
 from ._time import advance, settle, wait_found
 
@@ -103,12 +101,4 @@ class Recorder(GenServer):
 
 def live_tasks() -> list[str]:
     """Name every task of this trio run, sorted."""
-    root = trio.lowlevel.current_root_task()
-    found: list[str] = []
-    todo = [root] if root is not None else []
-    while todo:
-        task = todo.pop()
-        found.append(task.name)
-        for nursery in task.child_nurseries:
-            todo.extend(nursery.child_tasks)
-    return sorted(found)
+    return sorted(task.name for task in all_tasks())

@@ -15,7 +15,7 @@ from slipstream.cli import _serve
 from slipstream.cli._app import run_app
 from slipstream.client import open_socket
 from slipstream.config import Config
-from slipstream.errors import ConfigError
+from slipstream.errors import ConfigError, ConnectError
 from slipstream.testing import PhoenixServer, Traffic
 
 from .test_listen import Running
@@ -124,9 +124,10 @@ async def test_a_crash_of_the_application_is_told(tmp_path: Path) -> None:
 
 async def test_a_refused_connect_is_told_without_its_query() -> None:
     async with serving("--echo") as (running, url):
-        with pytest.raises(Exception, match="404"):
+        with pytest.raises(ConnectError) as caught:
             async with open_socket(Config(f"{url}/else?token=secret"), reconnect=False):
                 pass
+        assert caught.value.status == 404
         assert await running.line() == "#1 refused /socket/websocket/else with 404"
 
 

@@ -26,7 +26,7 @@ SECRET = "s3cr3t"  # noqa: S105 - it guards nothing
 
 
 def test_health_follows_a_link_through_its_phases() -> None:
-    """Section 2 of the issue's list: state, since when, last error, attempts, next attempt."""
+    """State, since when, last error, attempts, next attempt."""
 
     async def scenario() -> None:
         error = ConnectError("no", step="tcp")

@@ -3,8 +3,8 @@
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, ParamSpec, TypeAlias, cast
 
 import attrs
@@ -38,6 +38,7 @@ __all__ = [
     "Puppet",
     "Role",
     "Watcher",
+    "counting_steps",
     "crash",
     "end",
     "kill",
@@ -82,6 +83,28 @@ def live_tasks() -> list[str]:
         for nursery in task.child_nurseries:
             todo.extend(nursery.child_tasks)
     return sorted(found)
+
+
+class Steps(trio.abc.Instrument):
+    """Counts how often trio lets *task* run, or any."""
+
+    def __init__(self, task: trio.lowlevel.Task | None) -> None:
+        self.count = 0
+        self._task = task
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += self._task in {None, task}
+
+
+@contextmanager
+def counting_steps(task: trio.lowlevel.Task | None = None) -> Iterator[Steps]:
+    """Count the steps of *task*, or of all tasks, within the block."""
+    steps = Steps(task)
+    trio.lowlevel.add_instrument(steps)
+    try:
+        yield steps
+    finally:
+        trio.lowlevel.remove_instrument(steps)
 
 
 def run_virtually(
@@ -318,10 +341,9 @@ def which(supervisor: SupervisorRef | DynamicSupervisorRef) -> list[tuple[Any, s
 
 
 def kill(ref: ServerRef) -> None:
-    """Kill the process that *ref* leads to now."""
-    process = process_of(ref)
-    assert process is not None
-    process.kill()
+    """Kill the process that *ref* leads to now: there is one."""
+    assert process_of(ref) is not None
+    ref.kill()
 
 
 async def within(process: ServerRef, function: Callable[..., Any], *args: Any) -> Any:

@@ -10,7 +10,6 @@ from slipstream.otp import (
     Supervisor,
     SupervisorRef,
     open_supervisor,
-    process_of,
 )
 from slipstream.reasons import NORMAL, SHUTDOWN
 from tests.otp.support import (
@@ -103,20 +102,9 @@ async def test_an_automatic_end_cascades_through_significant_supervisors_only() 
             assert supervisor.alive is alive
 
 
-def killing(name: str) -> Any:
-    """Kill the child of that *name*, as nobody but a supervisor can."""
-
-    def act(supervisor: SupervisorRef) -> None:
-        process = process_of(supervisor.child(name))
-        assert process is not None
-        process.kill()
-
-    return act
-
-
 HOW: dict[str, Callable[[SupervisorRef], Any]] = {
     "terminate": lambda supervisor: supervisor.terminate_child("x"),
-    "kill": killing("x"),
+    "kill": lambda supervisor: supervisor.child("x").kill(),
     "crash": lambda supervisor: supervisor.child("x").cast(crash()),
     "normal": lambda supervisor: supervisor.child("x").cast(end(NORMAL)),
 }

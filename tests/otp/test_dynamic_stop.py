@@ -26,6 +26,7 @@ from tests.otp.support import (
     Diary,
     Puppet,
     Role,
+    counting_steps,
     crash,
     end,
     open_dynamic,
@@ -269,23 +270,9 @@ async def test_a_reference_does_not_keep_a_child_that_was_forgotten() -> None:
 # -- many
 
 
-class Steps(trio.abc.Instrument):
-    """Counts the steps of all tasks."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def before_task_step(self, _: trio.lowlevel.Task) -> None:
-        self.count += 1
-
-
 async def steps_of(function: Callable[..., Any], *args: Any) -> int:
-    steps = Steps()
-    trio.lowlevel.add_instrument(steps)
-    try:
+    with counting_steps() as steps:
         await function(*args)
-    finally:
-        trio.lowlevel.remove_instrument(steps)
     return steps.count
 
 

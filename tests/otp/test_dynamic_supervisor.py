@@ -12,6 +12,7 @@ from slipstream.errors import (
     MaxChildrenError,
     ServerGoneError,
     StartError,
+    SupervisorGaveUpError,
 )
 from slipstream.otp import (
     ChildSpec,
@@ -100,7 +101,7 @@ def test_its_specification() -> None:
 @virtual
 async def test_its_defaults(caplog: pytest.LogCaptureFixture) -> None:
     """DYN-004: three restarts within five seconds, any number of children, no extra arguments."""
-    with pytest.raises(Exception, match=r"max_restarts=3 within max_seconds=5"):
+    with pytest.raises(SupervisorGaveUpError, match=r"max_restarts=3 within max_seconds=5"):
         async with open_supervisor(DynamicSupervisor) as supervisor:
             refs = [await start(supervisor) for _ in range(200)]
             for ref in refs[:4]:

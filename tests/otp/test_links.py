@@ -600,9 +600,7 @@ async def _check_web(traps: list[bool], steps: list[tuple[str, int, Any]]) -> No
                 continue
             getattr(model, what)(one, other)
             if what == "end" and other == KILLED:
-                process = process_of(refs[one])
-                assert process is not None
-                process.kill()
+                refs[one].kill()
             elif what == "end":
                 refs[one].cast(end(other))
             else:

@@ -23,6 +23,7 @@ from tests.otp.support import (
     Diary,
     Puppet,
     Role,
+    counting_steps,
     ping,
     puppet,
     settle,
@@ -239,26 +240,14 @@ async def test_a_call_takes_no_longer_behind_a_full_mailbox_of_its_own() -> None
     assert alone == crowded
 
 
-class _Steps(trio.abc.Instrument):
-    """Counts the steps of all tasks."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.count += 1
-
-
 async def _count_steps(ref: ServerRef, waiting: int) -> int:
     async def measure(me: Puppet, _: Caller) -> Reply:
         other = me.whereis("other")
         assert other
         for number in range(waiting):
             me.ref.send(number)
-        steps = _Steps()
-        trio.lowlevel.add_instrument(steps)
-        await other.call(ping)
-        trio.lowlevel.remove_instrument(steps)
+        with counting_steps() as steps:
+            await other.call(ping)
         return Reply(steps.count)
 
     count: int = await ref.call(measure)
@@ -388,17 +377,6 @@ async def test_timers_die_with_their_process() -> None:
     assert diary.of("info") == []
 
 
-class Steps(trio.abc.Instrument):
-    """Counts how often trio lets one task run."""
-
-    def __init__(self, task: trio.lowlevel.Task | None) -> None:
-        self.task = task
-        self.count = 0
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.count += task is self.task
-
-
 @virtual
 async def test_a_burst_of_casts_wakes_a_process_once() -> None:
     """TRI-090: sixty-four messages, one turn of the scheduler."""
@@ -407,11 +385,10 @@ async def test_a_burst_of_casts_wakes_a_process_once() -> None:
         ref = supervisor.child("a")
         process = process_of(ref)
         assert process
-        steps = Steps(process.task)
-        trio.lowlevel.add_instrument(steps)
-        for number in range(64):
-            ref.cast(number)
-        await settle()
-        trio.lowlevel.remove_instrument(steps)
+        assert process.task
+        with counting_steps(process.task) as steps:
+            for number in range(64):
+                ref.cast(number)
+            await settle()
     assert diary.of("cast") == [("a", number) for number in range(64)]
     assert steps.count == 1

@@ -81,7 +81,7 @@ async def joins(client: Any, socket: Any) -> None:
 
 
 def test_a_life_is_a_tree_of_spans(traced: Traced) -> None:
-    """Section 2 of the issue: spans with parents for connect, join, request and callbacks."""
+    """Spans with parents for connect, join, request and callbacks."""
 
     async def asks(client: Any, topic: str, response: Any, socket: Any) -> None:
         with traced.provider.get_tracer("app").start_as_current_span("app.work"):

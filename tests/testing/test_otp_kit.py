@@ -80,13 +80,13 @@ async def test_a_recorder_writes_down_what_it_gets(a_clock: Any) -> None:
 
 async def test_time_passes_in_order(a_clock: Any) -> None:
     async with open_server(Puppet) as ref:
-        ref.send_after(5.0, lambda *_: Stop(NORMAL))
+        ref.send_after(60.0, lambda *_: Stop(NORMAL))
         began = time.perf_counter()
-        await advance(4.0)
+        await advance(59.0)
         assert alive(ref)
         await advance(1.0)
         assert not alive(ref)
-        assert time.perf_counter() - began < 1.0
+        assert time.perf_counter() - began < 30.0
 
 
 async def test_on_a_real_clock_one_waits_as_well() -> None:

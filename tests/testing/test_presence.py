@@ -122,6 +122,55 @@ async def test_what_a_channel_tracked_goes_with_it(how: str) -> None:
             assert server.presences("lounge:1") == {}
 
 
+async def test_a_join_that_the_end_of_the_connection_cuts_short_leaves_nobody_behind() -> None:
+    entered = trio.Event()
+
+    class Slow(Channel):
+        async def join(self, topic: str, payload: Any, socket: ServerSocket, /) -> Any:
+            if payload:
+                self.presence.track("ghost", {})
+                entered.set()
+                await trio.sleep_forever()
+
+    async with PhoenixServer({"lounge:*": Slow}) as server:
+        async with connected(server) as watching, connected(server) as client:
+            await watching.send('["1","1","lounge:1","phx_join",{}]')
+            assert await watching.text() == reply("1", "1", "lounge:1")
+            await client.send('["1","1","lounge:1","phx_join",{"as":"ghost"}]')
+            await entered.wait()
+            assert metas(await watching.text(), "joins", "ghost")
+            server.sockets[1].drop()
+            assert metas(await watching.text(), "leaves", "ghost")
+            assert server.presences("lounge:1") == {}
+
+
+async def test_a_second_join_that_is_cut_short_leaves_nobody_behind() -> None:
+    leaving = trio.Event()
+
+    class Slow(Channel):
+        async def join(self, topic: str, payload: Any, socket: ServerSocket, /) -> None:
+            if payload:
+                self.presence.track("ghost", {})
+
+        async def terminate(self, reason: Any, /) -> None:
+            if not leaving.is_set():
+                leaving.set()
+                await trio.sleep(10.0)
+
+    async with PhoenixServer({"lounge:*": Slow}) as server:
+        async with connected(server) as watching, connected(server) as client:
+            await watching.send('["1","1","lounge:1","phx_join",{}]')
+            assert await watching.text() == reply("1", "1", "lounge:1")
+            await client.send('["1","1","lounge:1","phx_join",{"as":"ghost"}]')
+            assert metas(await watching.text(), "joins", "ghost")
+            assert await client.text() == reply("1", "1", "lounge:1")
+            await client.send('["2","2","lounge:1","phx_join",{"as":"ghost"}]')
+            await leaving.wait()
+            server.sockets[1].drop()
+            assert metas(await watching.text(), "leaves", "ghost")
+            assert server.presences("lounge:1") == {}
+
+
 async def test_a_join_that_fails_leaves_nobody_behind() -> None:
     class Refusing(Channel):
         async def join(self, topic: str, payload: Any, socket: ServerSocket, /) -> Any:
