@@ -25,19 +25,10 @@ class Lobby(SlipstreamClient):
 
 
 def run(tmp_path: Path, test: str, *options: str) -> str:
-    """Run one file of tests, with the plugin as it is here, and give what pytest prints."""
+    """Run one file of tests, with the plugin as it is installed, and give what pytest prints."""
     (tmp_path / "test_it.py").write_text(HEAD + test, "utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:slipstream",
-        "-p",
-        "no:cacheprovider",
-    ]
-    command += ["-p", "slipstream.testing.plugin", "--rootdir", str(tmp_path), *options]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += ["--rootdir", str(tmp_path), *options]
     done = subprocess.run(  # noqa: S603 - it is our own program
         [*command, str(tmp_path)], capture_output=True, text=True, check=False
     )
@@ -123,9 +114,8 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 
 def test_nothing_is_imported_before_a_fixture_is_used(tmp_path: Path) -> None:
     """The module is installed beside the package, which importing it there does not bring along."""
-    source = Path(__file__).parents[2] / "slipstream/testing/plugin.py"
-    (tmp_path / "beside.py").write_text(source.read_text("utf-8"), "utf-8")
-    program = "import sys, beside; print(*{'slipstream', 'trio', 'hypothesis'} & {*sys.modules})"
+    kept = "{'slipstream', 'trio', 'hypothesis'} & {*sys.modules}"
+    program = f"import sys, _slipstream_pytest; print(*{kept})"
     done = subprocess.run(  # noqa: S603 - it is our own program
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
     )
