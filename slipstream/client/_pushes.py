@@ -95,16 +95,22 @@ class Pushes:
                 or not (learnt or when_unjoined == "queue")
             ):
                 await trio.lowlevel.checkpoint()
-                return await self._unjoined(topic, event, payload, timeout, when_unjoined, waiter)
+                ref = await self._unjoined(topic, event, payload, timeout, when_unjoined, waiter)
+                if ref is None:
+                    continue
+                return ref
             await connection.wait_room()
             # Nothing of this has to be true any more after a wait. What follows does not wait.
             if connection is link.connection and connection.state(topic) is TopicState.JOINED:
                 try:
                     sent = connection.command(PushMessage(topic, event, payload, timeout))
                 except DisconnectedError:
-                    return await self._unjoined(
+                    ref = await self._unjoined(
                         topic, event, payload, timeout, when_unjoined, waiter
                     )
+                    if ref is None:
+                        continue
+                    return ref
                 if waiter is not None:
                     link.inbox.waiters[sent.ref] = waiter
                 return sent.ref
@@ -117,7 +123,8 @@ class Pushes:
         timeout: float | None,
         when_unjoined: WhenUnjoined,
         waiter: Waiter | None,
-    ) -> str:
+    ) -> str | None:
+        """Do as *when_unjoined* says; ``None`` after a wait for room: all may be different now."""
         link = self._host.uplink
         link.serializer.encode(Message(None, None, topic, event, payload))
         if when_unjoined == "raise":
@@ -127,15 +134,7 @@ class Pushes:
             waits = known is not None and known.status not in _NOT_COMING
             if waits and self._watches_the_end():
                 if await self._wait_room_in_queue(topic):
-                    # Nothing of this has to be true any more after a wait.
-                    return await self.push(
-                        topic,
-                        event,
-                        payload,
-                        timeout=timeout,
-                        when_unjoined=when_unjoined,
-                        waiter=waiter,
-                    )
+                    return None
                 ref = next(link.refs)
                 queued = _Queued(topic, event, payload, timeout, waiter)
                 self._queue[ref] = queued

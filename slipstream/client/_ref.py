@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from slipstream.connection import Phase, RecordedFrame
+from slipstream.connection import RecordedFrame
 from slipstream.errors import AwaitTimeoutError, CallingSelfError, LinkError, ServerGoneError
 from slipstream.otp import ServerRef, SupervisorRef, process_of, wait_event
 from slipstream.reasons import NOPROC
@@ -69,7 +69,7 @@ class ClientRef(ServerRef):
             server = living._server()
             if server is None:
                 raise ServerGoneError(self, NOPROC)
-            if server.uplink.phase is Phase.OPEN:
+            if server.uplink.up:
                 return
             changed = server.uplink.changed
             async with trio.open_nursery() as nursery:

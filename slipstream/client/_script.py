@@ -42,11 +42,10 @@ async def open_socket(
         ConfigError: if the configuration is wrong.
         ConnectError, DisconnectedError: if the connection does not come about.
     """
-    settings = attrs.evolve(Config.of(config), on_overflow="drop_oldest")
-    if not reconnect:
-        settings = attrs.evolve(settings, connection_restart="temporary")
+    settings = Config.of(config)
     box: list[ScriptServer] = []
-    async with open_server(ScriptServer, box, trio.lowlevel.current_task(), settings):
+    task = trio.lowlevel.current_task()
+    async with open_server(ScriptServer, box, task, settings, reconnect):
         server = box[0]
         untried = 0 if reconnect else len(settings.uris) - 1
         while True:
@@ -102,6 +101,7 @@ class _Buffer(Messages):
         self._script = server
         self._limit = limit
         self._items: deque[Message] = deque()
+        self._error: Exception | None = None
         self._changed = trio.Event()
 
     async def __aenter__(self) -> Self:
@@ -120,6 +120,8 @@ class _Buffer(Messages):
     async def __anext__(self) -> Message:
         await trio.lowlevel.checkpoint()
         while not self._items:
+            if self._error is not None:
+                raise self._error
             ended = end_of_messages(self._script, self._patterns[0])
             if ended is not None:
                 raise ended
@@ -132,8 +134,14 @@ class _Buffer(Messages):
         return message
 
     def fits(self, item: Any) -> bool:
-        """Tell whether *item* is a message for this block."""
-        return type(item) is Message and matches_message(item, *self._patterns)
+        """Tell whether *item* is a message for this block. What a predicate raises, ``__anext__`` raises."""
+        if type(item) is not Message or self._error is not None:
+            return False
+        try:
+            return matches_message(item, *self._patterns)
+        except Exception as error:  # noqa: BLE001 - the user's bug, not that of the connection, which asks here
+            self._error = error
+            return False
 
     def put(self, message: Message) -> None:
         """Keep *message*, and drop the oldest where there is one too many."""
@@ -153,13 +161,20 @@ class ScriptServer(ClientServer):
     """The process behind a script's socket: it follows events as they come, and calls nobody."""
 
     async def init(self, *args: Any) -> Any:
-        """Start as any client does; the box, the task that may await, and the configuration."""
-        box, self._owner, settings = args
+        """Start as any client does; the box, the task that may await, the configuration, reconnect."""
+        box, self._owner, settings, self._reconnect = args
         self._mailed = _Mail()
         self._buffers: list[_Buffer] = []
         self._kept_limit = settings.inbound_limit + _OUTCOMES_KEPT
         box.append(self)
         return await super().init(_Script, settings)
+
+    def connect(self, config: Config) -> None:
+        """Want a connection with *config*, kept as the script's is: dropping the oldest, tried once."""
+        config = attrs.evolve(config, on_overflow="drop_oldest")
+        if not self._reconnect:
+            config = attrs.evolve(config, connection_restart="temporary")
+        super().connect(config)
 
     def messages(self, topic: Any, event: Any, payload: Any, limit: int) -> Messages:
         """Give the block of ``socket.messages``, which keeps *limit* messages."""

@@ -238,8 +238,10 @@ class ClientServer(Dispatcher, restart="permanent"):
     # What topics and pushes need of their host
 
     def call_at(self, when: float, function: Callable[[], None], /) -> Alarm:
-        """Call *function* at *when*, on trio's clock, unless the process has ended by then."""
-        return self._process.timers.at(when, lambda: None if self.ended else function())
+        """Call *function* at *when*, on trio's clock, unless the process is ending by then."""
+        process = self._process
+        # An end may last, as a close does; what a topic or a push does later needs helpers.
+        return process.timers.at(when, lambda: None if process.helpers_over else function())
 
     def post(self, *events: Any) -> None:
         """Let the client handle *events* as if the network had brought them."""

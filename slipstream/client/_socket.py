@@ -52,7 +52,7 @@ class Socket:
 
     @property
     def connected(self) -> bool:
-        """Whether the connection is open."""
+        """Whether the connection is open; it is while its close is under way."""
         return self._server.uplink.phase is Phase.OPEN
 
     @property

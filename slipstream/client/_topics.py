@@ -8,6 +8,7 @@ its topic not joined, and is dropped.
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -23,6 +24,7 @@ from slipstream.errors import (
     EncodeError,
     LocalProtocolError,
     NotJoinedError,
+    WrongTaskError,
 )
 from slipstream.interfaces import Fatal, JoinContext, Message, Retry, Verdict
 from slipstream.presence import PresenceState
@@ -35,7 +37,7 @@ from slipstream.protocol import (
     TopicLeft,
     TopicState,
 )
-from slipstream.reasons import JoinFailed, TopicCloseReason
+from slipstream.reasons import DisconnectReason, JoinFailed, TopicCloseReason
 
 from ._resume import check_provider, with_context
 from ._topic import Alarm, Topic, TopicStatus
@@ -53,7 +55,7 @@ class Host(Protocol):
     uplink: Link
 
     def call_at(self, when: float, function: Callable[[], None], /) -> Alarm:
-        """Call *function* at *when*, on trio's clock, unless the client has ended by then."""
+        """Call *function* at *when*, on trio's clock, unless the client is ending by then."""
         ...
 
     def start_soon(self, function: Callable[..., Any], /, *args: Any) -> None:
@@ -147,6 +149,7 @@ class Topics:
         if topic is None or topic.status in {TopicStatus.LEAVING, TopicStatus.CLOSED}:
             return
         topic.cancel_timer()
+        self._end_span(topic, None)
         topic.joined_before = topic.held = False
         self._host.topic_ended(name, None)
         link = self._host.uplink
@@ -165,7 +168,9 @@ class Topics:
         for topic in chosen:
             unsent = topic.status is TopicStatus.REQUESTED and topic.join_ref is None
             under_way = topic.fetching == self._host.uplink.generation or topic.timer is not None
-            if (unsent and not under_way) or (name is None and topic.status is TopicStatus.WAITING):
+            # One that waits for its own delay was refused on this connection.
+            waits = topic.status is TopicStatus.WAITING and topic.timer is None
+            if (unsent and not under_way) or waits:
                 self._request(topic)
 
     # What the client learns
@@ -219,6 +224,7 @@ class Topics:
             topic.held = False  # the next connection has room again
             self._count_as_stable(topic)
             self._note_loss(topic)
+            self._end_span(topic, ended.reason)
             match topic.status:
                 case TopicStatus.JOINED | TopicStatus.REQUESTED | TopicStatus.WAITING:
                     asked_only = topic.status is TopicStatus.REQUESTED and topic.join_ref is None
@@ -248,6 +254,7 @@ class Topics:
     def _request(self, topic: Topic) -> None:
         topic.cancel_timer()
         self._note_loss(topic)
+        self._end_span(topic, None)
         topic.fetching = 0
         topic.status = TopicStatus.REQUESTED
         topic.join_ref = None
@@ -269,7 +276,9 @@ class Topics:
         topic.timer = None
         if callable(topic.params):
             topic.fetching = self._host.uplink.generation
-            self._host.start_soon(self._provide_and_send, topic, topic.params)
+            # Nobody joins from a client that is ending.
+            with suppress(WrongTaskError):
+                self._host.start_soon(self._provide_and_send, topic, topic.params)
         else:
             self._send_with(topic, topic.params)
 
@@ -295,9 +304,9 @@ class Topics:
     def _could_not_send(self, topic: Topic, provider: Any, error: BaseException) -> None:
         if self._still_wants(topic, provider):
             # A ref of its own, so that the failure belongs to this attempt and no later one.
-            topic.join_ref = next(self._host.uplink.refs)
-            topic.generation = self._host.uplink.generation
-            self._host.post(TopicJoinFailed(topic.name, JoinFailed(error), topic.join_ref))
+            ref = next(self._host.uplink.refs)
+            self._asked(topic, ref, None)
+            self._host.post(TopicJoinFailed(topic.name, JoinFailed(error), ref))
 
     def _send_with(self, topic: Topic, params: Any) -> None:
         link = self._host.uplink
@@ -311,11 +320,19 @@ class Topics:
         except EncodeError as error:
             self._could_not_send(topic, topic.params, error)
             return
-        topic.join_ref = sent.ref
-        topic.generation = link.generation
+        self._asked(topic, sent.ref, params)
+
+    def _asked(self, topic: Topic, ref: str, params: Any) -> None:
+        topic.join_ref = ref
+        topic.generation = self._host.uplink.generation
         topic.asked_at = trio.current_time()
         topic.span = telemetry.new_span()
         self._tell_of_join(topic, "start", params=params)
+
+    def _end_span(self, topic: Topic, reason: DisconnectReason | None) -> None:
+        """Tell that the join under way, if one is, gets no answer: it is lost, or not wanted."""
+        if topic.status is TopicStatus.REQUESTED and topic.join_ref is not None:
+            self._tell_of_join(topic, "exception", reason=reason)
 
     def _tell_of_join(self, topic: Topic, what: str, **data: Any) -> None:
         event = f"slipstream.client.join.{what}"

@@ -42,7 +42,7 @@ from slipstream.protocol import (
     TopicJoinFailed,
     TopicLeft,
 )
-from slipstream.reasons import DisconnectReason
+from slipstream.reasons import ClosedByClient, DisconnectReason
 
 from ._pushes import WhenUnjoined
 from ._topic import Topic, TopicStatus
@@ -130,7 +130,9 @@ async def _connected(server: "ClientServer", timeout: float | None) -> None:
     link.decide()
     seen = link.last_end
     await trio.lowlevel.checkpoint()
-    while link.phase is not Phase.OPEN:
+    while not link.up:
+        if link.last_end is not seen and link.wanted and _moved_on(link.last_end):
+            seen = link.last_end
         if link.last_end is not seen or link.fatal is not None:
             raise link.error_of_end()
         if not link.wanted:
@@ -140,6 +142,11 @@ async def _connected(server: "ClientServer", timeout: float | None) -> None:
             )
         if not await wait_event(link.changed, deadline=deadline):
             raise AwaitTimeoutError("a connection", timeout or 0.0)
+
+
+def _moved_on(ended: ConnectionEnded | None) -> bool:
+    """Tell whether the client itself hung up, to connect elsewhere."""
+    return ended is not None and isinstance(ended.reason, ClosedByClient)
 
 
 async def await_disconnect(server: "ClientServer", timeout: float | None) -> DisconnectReason:
@@ -173,7 +180,7 @@ async def await_join(server: "ClientServer", name: str, timeout: float | None) -
     topic = _known(server, name)
     deadline = _deadline(timeout)
     failures = topic.failures
-    if server.uplink.phase is not Phase.OPEN and topic.status is not TopicStatus.CLOSED:
+    if not server.uplink.up and topic.status is not TopicStatus.CLOSED:
         await _connected(server, timeout)
     else:
         await trio.lowlevel.checkpoint()

@@ -262,7 +262,7 @@ class Connection(GenServer, restart="permanent"):
             self._execute("slipstream.connection.dropped", count=count)
             return
         if config.on_overflow == "disconnect":
-            self._why = ConsumerTooSlow(0.0)
+            self._why = self._why or ConsumerTooSlow(0.0)
             await transport.close(1001)
             return
         if isinstance(config.on_overflow, Coalesce):
@@ -282,7 +282,7 @@ class Connection(GenServer, restart="permanent"):
         while (inbox.full or room_wanted) and not inbox.awaiting:
             room_wanted = False
             if not await wait_event(inbox.room(), deadline=started + config.max_pause):
-                self._why = ConsumerTooSlow(trio.current_time() - started)
+                self._why = self._why or ConsumerTooSlow(trio.current_time() - started)
                 await transport.close(1001)
                 return
         now = trio.current_time()

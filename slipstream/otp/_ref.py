@@ -246,7 +246,8 @@ class ServerRef:
 
         Raises:
             ServerGoneError: if there is no process, or it ended for another reason.
-            CallTimeoutError: if it has not ended within *timeout* seconds; it is still stopping.
+            CallTimeoutError: if it has not ended within *timeout* seconds; it is still stopping, or,
+                where it was still starting, has not heard of it and lives on. So it is when cancelled.
             CallingSelfError: from a callback of the process itself.
             DeadlockError: if the process is still starting, and waits for the caller.
             WrongTaskError: from another thread than trio's.

@@ -321,6 +321,8 @@ class ServerProcess(Process):
         log_report(report, error=error)
 
     def instance(self) -> object:
+        if cast("GenServer | None", self.server) is None:
+            return None  # its start function has not made it yet
         return self.server._slipstream_state  # pyright: ignore[reportPrivateUsage]  # of this package
 
     def status(self, reason: ExitReason | None) -> Status:

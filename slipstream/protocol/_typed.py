@@ -41,7 +41,7 @@ def convert(value: Any, kind: Any, root: str) -> Any:
 def _misfit(error: msgspec.ValidationError, root: str) -> DecodeError:
     told = _TOLD.fullmatch(str(error))
     assert told is not None  # noqa: S101 - everything matches
-    path = root + (told["path"] or "$").replace("` in `", " of ").removeprefix("$")
+    path = (told["path"] or "$").replace("` in `", " of ").replace("$", root, 1)
     what = _VALUE.sub(r"\1", told["what"]).replace("`", "")
     if error.__cause__ is not None:
         what = f"refused by a check of its type ({type(error.__cause__).__name__})"

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
@@ -605,3 +606,61 @@ def test_a_socket_of_an_ended_client_says_so() -> None:
 )
 def test_patterns(pattern: Any, value: Any, fits: bool) -> None:
     assert matches(pattern, value) is fits
+
+
+ELSEWHERE = "ws://other.test/socket/websocket"
+
+
+@pytest.mark.parametrize("wait", ["await_connect", "await_join"])
+@pytest.mark.parametrize("was_open", [True, False])
+def test_after_a_move_a_wait_is_for_the_new_connection(wait: str, was_open: bool) -> None:
+    """Not for the one that the client itself has just hung up, or whose opening it gave up."""
+
+    async def move(client: Any, socket: Any) -> Any:
+        socket.connect(attrs.evolve(socket.config, uri=ELSEWHERE))
+        given = await (
+            socket.await_connect() if wait == "await_connect" else socket.await_join("t")
+        )
+        assert socket.connected
+        await socket.await_join("t")
+        return given, await socket.request("t", "e")
+
+    async def serve(h: Harness) -> None:
+        end = await h.accept()
+        if "other.test" not in end.peer.request.uri:  # what was given up may have been on its way
+            end = await h.accept()
+        await end.accept_join("t", {"n": 2})
+        end.reply(await end.next("e"))
+
+    async def scenario() -> None:
+        async with harness() as h:
+            if was_open:
+                await h.joined("t")
+            else:
+                h.network.stall_connects()
+                h.socket.join("t")
+                await settle()
+                h.network.resume_connects()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(serve, h)
+                given, reply = await h.inside(move)
+            assert given == ({"n": 2} if wait == "await_join" else None)
+            assert reply.ok
+
+    virtual(scenario)
+
+
+def test_after_a_hang_up_nothing_is_awaited() -> None:
+    """The connection is open still, for as long as its close takes."""
+
+    async def hang_up(client: Any, socket: Any) -> None:
+        socket.disconnect()
+        with pytest.raises(DisconnectedError, match=r"call socket\.connect"):
+            await socket.await_connect()
+
+    async def scenario() -> None:
+        async with harness() as h:
+            await h.joined("t")
+            await h.inside(hang_up)
+
+    virtual(scenario)

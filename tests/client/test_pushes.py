@@ -557,3 +557,20 @@ def test_what_waits_is_judged_by_the_codec_that_will_send_it() -> None:
             assert (await end.next("e")).payload == {"z": "2j"}
 
     virtual(scenario)
+
+
+def test_however_many_wait_for_room_each_has_its_turn() -> None:
+    """One place, which each gives up after a second: the last waits for all the others."""
+
+    async def scenario() -> None:
+        async with harness(
+            unjoined_limit=1, unjoined_ttl=1.0, unjoined_overflow="block", connect_timeout=10000.0
+        ) as h:
+            h.network.stall_connects()
+            h.socket.join("t")
+            async with trio.open_nursery() as nursery:
+                for _ in range(600):
+                    nursery.start_soon(partial(h.socket.push, "t", "e", when_unjoined="queue"))
+            assert trio.current_time() == 599.0
+
+    virtual(scenario)

@@ -213,3 +213,19 @@ def test_in_a_callback_the_block_takes_from_what_waits() -> None:
             assert [args[2] for args in h.of("handle_message")] == [0, 2, 4]
 
     virtual(scenario)
+
+
+def test_what_a_predicate_raises_is_raised_where_the_block_is_read() -> None:
+    """The connection, whose task asks it, lives on; what came before is given first."""
+
+    async def scenario() -> None:
+        async with script("t") as (socket, end):
+            async with socket.messages("t", payload=lambda number: 6 // number) as messages:
+                send(end, 1, 2, 0, 3)
+                assert await take(messages, 2) == [1, 2]
+                with pytest.raises(ZeroDivisionError):
+                    await anext(messages)
+            assert socket.connected
+            assert [(await socket.await_message("t")).payload for _ in range(2)] == [0, 3]
+
+    virtual(scenario)

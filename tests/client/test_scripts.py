@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
 from slipstream import (
     AwaitTimeoutError,
     ChannelReply,
+    Config,
     ConfigError,
     ConnectError,
     DisconnectedError,
@@ -18,6 +20,8 @@ from slipstream import (
     open_socket,
 )
 from slipstream.testing import Channel, Ok, PhoenixServer, Refuse, ServerSocket
+from slipstream.transport import MemoryNetwork
+from tests.client.support import URI, ServerEnd, settle, virtual
 
 
 class Room(Channel):
@@ -200,3 +204,35 @@ async def test_outcomes_that_nobody_awaits_are_not_kept_without_number() -> None
             assert (await socket.request("rooms:1", "echo", {})).ok
             # 1056, and the batch of the transport that came last.
             assert socket.health().inbound < 2200
+
+
+@pytest.mark.parametrize("reconnect", [True, False])
+def test_a_script_that_moves_is_a_script_still(reconnect: bool) -> None:
+    """It keeps the newest messages, and reconnects as it was opened to."""
+
+    async def scenario() -> None:
+        network = MemoryNetwork()
+        config = Config(
+            URI,
+            transport=network.open_transport,
+            heartbeat_interval=None,
+            reconnect=[1.0],
+            inbound_limit=4,
+        )
+        async with open_socket(config, reconnect=reconnect) as socket:
+            await network.accept()
+            socket.join("t")
+            socket.connect(
+                attrs.evolve(config, uri="ws://other.test/socket/websocket", on_overflow="pause")
+            )
+            end = ServerEnd(await network.accept())
+            await end.accept_join("t")
+            await settle()
+            for number in range(20):
+                end.broadcast("t", "e", number)
+            assert (await socket.await_message("t", payload=19)).payload == 19
+            end.peer.drop()
+            await trio.sleep(5.0)
+            assert socket.health().counters["attempts"] == (3 if reconnect else 2)
+
+    virtual(scenario)

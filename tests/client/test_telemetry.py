@@ -129,3 +129,44 @@ def test_payloads_stand_in_reports_only_if_that_is_wanted(
     (warning,) = [line for line in caplog.text.splitlines() if "ended early" in line]
     assert "'u'" in warning
     assert ("a response" in warning) is shows
+
+
+@pytest.mark.parametrize("what", ["lost", "left", "asked again", "never sent"])
+def test_each_join_that_began_ends_once(what: str) -> None:
+    async def params() -> Any:
+        raise ValueError("no token")
+
+    async def scenario() -> None:
+        with capture_events("slipstream.client.join") as events:
+            async with harness() as h:
+                end = await h.accept()
+                h.socket.join("t", params if what == "never sent" else {})
+                if what == "never sent":
+                    await settle()
+                else:
+                    await end.next("phx_join")
+                match what:
+                    case "lost":
+                        end.peer.drop()
+                        end = await h.accept()
+                        await end.accept_join("t")
+                    case "left":
+                        h.socket.leave("t")
+                        end.reply(await end.next("phx_leave"))
+                    case "asked again":
+                        h.socket.rejoin("t", {"n": 2})
+                        await end.accept_join("t")
+                    case _:
+                        h.socket.leave("t")
+                await settle()
+        spans: dict[int, list[str]] = {}
+        for name, data in events:
+            spans.setdefault(data["span"], []).append(name.rpartition(".")[2])
+        first, *others = spans.values()
+        assert first == ["start", "exception"]
+        again = what in {"lost", "asked again"}
+        assert others == ([["start", "stop"]] if again else [])
+        ended = next(data for name, data in events if name.endswith("exception"))
+        assert (ended["reason"] is None) == (what in {"left", "asked again"})
+
+    virtual(scenario)

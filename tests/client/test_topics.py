@@ -11,6 +11,7 @@ from slipstream import (
     ChannelClosed,
     ChannelCrashed,
     EncodeError,
+    JoinError,
     JoinFailed,
     JoinRefused,
     JoinTimedOut,
@@ -553,5 +554,52 @@ def test_a_codec_of_ones_own_says_what_can_be_sent_also_while_offline() -> None:
             await h.socket.push("t", "new", {"on": day})
             end = await h.accept()
             assert (await end.next("phx_join")).payload == {"since": "2026-01-02"}
+
+    virtual(scenario)
+
+
+def test_a_rejoin_that_falls_due_while_the_client_is_ending_is_off() -> None:
+    """The server answers no close, so the end takes its time; nothing may be started then."""
+
+    async def params() -> dict[str, int]:
+        return {"token": 1}
+
+    async def scenario() -> None:
+        async with harness(
+            rejoin=RejoinPolicy(delays=[2.0], max_joins_per_second=0.5), close_timeout=3.0
+        ) as h:
+            end = await h.accept()
+            h.socket.join("refused", params)
+            h.socket.join("paced", params)
+            end.reply(await end.next("phx_join"), "error", {"reason": "no"})
+            await settle()
+            assert h.socket.topics == {"refused": "waiting", "paced": "requested"}
+            end.peer.ignore_close()
+            started = trio.current_time()
+        assert trio.current_time() == started + 3.0
+
+    virtual(scenario)
+
+
+def test_a_refused_topic_waits_its_own_delay_whatever_is_flushed() -> None:
+    """A callback of the same connection that ends later does not send it again at once."""
+    refused: list[float] = []
+    asked: list[float] = []
+
+    async def join(client: Any, socket: Any) -> None:
+        socket.join("t")
+        with pytest.raises(JoinError):
+            await socket.await_join("t")
+        refused.append(trio.current_time())
+
+    async def scenario() -> None:
+        async with harness({"handle_connect": join}, rejoin=[5.0, 7.0]) as h:
+            end = await h.accept()
+            for _ in range(3):
+                message = await end.next("phx_join")
+                asked.append(trio.current_time() - refused[0] if refused else 0.0)
+                end.reply(message, "error", {"reason": "no"})
+                await settle()
+            assert asked == [0.0, 5.0, 12.0]
 
     virtual(scenario)

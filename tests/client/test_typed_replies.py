@@ -34,6 +34,8 @@ def test_a_reply_decodes_into_a_type() -> None:
     with pytest.raises(DecodeError) as caught:
         ChannelReply("ok", BAD).decode(Order)
     assert (str(caught.value), caught.value.path) == (PATH, "response.items[2].price")
+    with pytest.raises(DecodeError, match=r"key of response\[...\]: expected int, got str"):
+        ChannelReply("ok", {"items": {"one": 1}}).decode(dict[str, dict[int, int]])
     with pytest.raises(DecodeError, match="response: expected object, got bytes"):
         ChannelReply("ok", b"raw").decode(Order)
 

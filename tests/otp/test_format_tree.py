@@ -137,3 +137,16 @@ async def test_a_tree_may_be_one_process_or_have_no_class_yet() -> None:
         assert "late  Puppet  running" in format_tree(supervisor)
         await supervisor.terminate_child("late")
         assert "late  worker  down" in format_tree(supervisor)
+
+
+@virtual
+async def test_a_server_that_its_start_function_has_not_made_yet_has_a_line() -> None:
+    async def start() -> Start:
+        await trio.sleep(2.0)
+        return Start(Puppet)
+
+    async with open_supervisor([]) as supervisor, trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.start_child, ChildSpec(id="slow", start=start))
+        await trio.sleep(1.0)
+        line = format_tree(supervisor).splitlines()[1]
+        assert "starting" in line, line
