@@ -4,8 +4,8 @@ from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import assume, given, settings, strategies as st
-from wsproto.extensions import PerMessageDeflate as ReferenceDeflate
-from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
+from wsproto.extensions import PerMessageDeflate
+from wsproto.frame_protocol import CloseReason, FrameProtocol, Opcode, ParseFailed
 
 from slipstream.testing.strategies import chunkings
 from slipstream.transport._deflate import Agreement, Inflater
@@ -131,6 +131,24 @@ def test_an_empty_close_is_1005() -> None:
     reader.feed(frame(CLOSE))
     assert reader.close is not None
     assert reader.close.code == 1005
+
+
+class ReferenceDeflate(PerMessageDeflate):
+    """wsproto's, which by itself inflates what has no place there before it says so."""
+
+    _inside = False
+
+    def frame_inbound_header(self, proto: Any, opcode: Any, *rest: Any) -> Any:
+        """Refuse a message inside a message, and a continuation of nothing, by their heads."""
+        if not opcode.iscontrol() and (opcode is Opcode.CONTINUATION) != self._inside:
+            return CloseReason.PROTOCOL_ERROR
+        return super().frame_inbound_header(proto, opcode, *rest)
+
+    def frame_inbound_complete(self, proto: Any, fin: bool) -> Any:
+        """Note whether a message is under way."""
+        if not proto.header.opcode.iscontrol():
+            self._inside = not fin
+        return super().frame_inbound_complete(proto, fin)
 
 
 Verdict: TypeAlias = int | tuple[int, str] | None
