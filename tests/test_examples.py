@@ -276,7 +276,7 @@ async def test_supabase(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("guide", "count"),
-    [("getting-started", 6), ("connections", 3), ("supervision", 19), ("testing", 10)],
+    [("getting-started", 6), ("connections", 3), ("supervision", 19), ("testing", 11)],
 )
 def test_a_guide_shows_the_files_that_run(guide: str, count: int) -> None:
     shown = dict(SHOWN.findall((GUIDES / f"{guide}.md").read_text()))

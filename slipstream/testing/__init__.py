@@ -3,6 +3,7 @@
 from slipstream.client import ANY
 
 from ._channel import Answer, Channel, Error, Ok, Refuse, ReplyRef, ReplyWith
+from ._faults_injected import Injected
 from ._handshake import ConnectInfo, Reject
 from ._open_test import open_socket_test
 from ._patterns import exactly
@@ -23,6 +24,7 @@ __all__ = [
     "ClientMessage",
     "ConnectInfo",
     "Error",
+    "Injected",
     "Like",
     "Meta",
     "Ok",

@@ -6,6 +6,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, TypeAlias
+from urllib.parse import parse_qsl, urlsplit
 
 import attrs
 import trio
@@ -23,6 +24,7 @@ __all__ = [
     "Reject",
     "Verdict",
     "WatchedStream",
+    "connect_info",
     "encode_headers",
     "head_of",
     "judge",
@@ -91,7 +93,7 @@ class WatchedStream(trio.abc.Stream):
     trio-websocket hangs up on a client that breaks RFC 6455; real servers say Close first.
     """
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self._websocket: WebSocketConnection | None = None
         self._close_sent = False
@@ -101,11 +103,6 @@ class WatchedStream(trio.abc.Stream):
     def carries(self, websocket: WebSocketConnection) -> None:
         """Tell which connection it carries."""
         self._websocket = websocket
-
-    def cut(self) -> None:
-        """Close the socket at once, whoever uses it."""
-        self._stream.socket.close()
-        self.ended.set()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """Read; note the end, and every failure."""
@@ -161,6 +158,16 @@ async def read_request(
         except (HandshakeError, ConnectionClosed, trio.BrokenResourceError):
             return None
     return None
+
+
+def connect_info(
+    target: str, headers: Mapping[str, str], subprotocols: tuple[str, ...]
+) -> ConnectInfo:
+    """Take apart what a request asked for."""
+    parts = urlsplit(target)
+    params = dict(parse_qsl(parts.query, keep_blank_values=True))
+    names = {name.lower(): value for name, value in headers.items()}
+    return ConnectInfo(parts.path, params, names, subprotocols)
 
 
 async def judge(

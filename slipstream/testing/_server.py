@@ -1,43 +1,38 @@
-"""An embedded Phoenix server on a loopback port, for tests of clients."""
+"""An embedded Phoenix server on a loopback port or in memory, for tests of clients."""
 
 import errno
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from functools import partial
 from types import TracebackType
-from typing import Final, Self
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any, Final, Self
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection
 
-from slipstream.errors import ConfigError, ServerGoneError
-from slipstream.interfaces import Message, Payload
-from slipstream.otp import GenServer, SupervisorRef, open_supervisor, wait_event
+from slipstream.errors import ConfigError, ConnectError, ServerGoneError
+from slipstream.interfaces import ConnectRequest, Message, Payload, Transport
+from slipstream.otp import SupervisorRef, open_supervisor, wait_event
+from slipstream.transport import MemoryNetwork, MemoryPeer, MemoryResponse
 
 from ._channel import Channel
-from ._handshake import (
-    Connect,
-    ConnectInfo,
-    Reject,
-    WatchedStream,
-    encode_headers,
-    head_of,
-    judge,
-    read_request,
-)
+from ._faults_injected import Injected, Injections, To
+from ._handshake import Connect, ConnectInfo, Reject, encode_headers, head_of, judge
+from ._listener import Listener, Restarter
 from ._presence import Presences, PresenceTable
 from ._profiles import Like, check_limit, find_profile
 from ._routes import Routes
 from ._socket import ServerSocket
 from ._traffic import Traffic
+from ._wire import Wire, WireClosed
+from ._wire_memory import MemoryWire
+from .faults import Fault
 
 __all__ = ["PhoenixServer"]
 
 _FRAMES_KEPT: Final = 10_000
 _SETTLE: Final = 5.0
-_ACCEPT_AGAIN: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class PhoenixServer:
@@ -46,6 +41,10 @@ class PhoenixServer:
     ``async with PhoenixServer({"rooms:*": Room}) as server:`` listens on *host* and *port* (0 for
     any free one); ``server.url`` is what a client connects to. Leaving the block ends everything,
     open connections included.
+
+    It serves in memory as well: a client that is configured with
+    ``Config(server.url, transport=server.open_transport)`` reaches it without a socket, and so also
+    in the virtual time of trio's ``MockClock``.
 
     Args:
         channels: channel classes by topic pattern; a trailing ``*`` stands for the rest.
@@ -58,6 +57,7 @@ class PhoenixServer:
         max_frame_size: bytes; a larger message is answered with a close 1009.
         idle_timeout: seconds without a byte from the client, after which a connection is closed.
             ``math.inf`` is never.
+        memory: serve in memory alone, and listen on no port.
 
     Raises:
         ConfigError: with the argument, its value and what is accepted.
@@ -85,13 +85,17 @@ class PhoenixServer:
         max_channels: float | None = None,
         max_frame_size: int = 16 << 20,
         idle_timeout: float = 60.0,
+        memory: bool = False,
     ) -> None:
         if not path.startswith("/"):
             raise ConfigError(f"path is {path!r}; accepted is one that begins with '/'")
         self._routes = Routes(channels)
         self._path = f"{path.rstrip('/')}/websocket"
         self._connect = connect
-        self._host, self._port = host, port
+        self._host, self._port = ("memory", 0) if memory else (host, port)
+        self._memory = memory
+        self._network = MemoryNetwork(answer=self._answer)
+        self._door: trio.MemorySendChannel[Wire] | None = None
         check_limit("max_frame_size", max_frame_size, least=1)
         check_limit("idle_timeout", idle_timeout, least=0)
         if max_channels is not None:
@@ -109,7 +113,8 @@ class PhoenixServer:
         self.on_traffic: Callable[[Traffic], None] | None = None
         self._rejection: Reject | None = None
         self._listeners: list[trio.SocketListener] = []
-        self._accepted: set[trio.SocketStream] = set()
+        self._accepted: set[Wire] = set()
+        self.injections = Injections(self.tell)
         self.sockets: list[ServerSocket] = []
         self.requests: list[ConnectInfo] = []
         self.frames: deque[Message] = deque(maxlen=_FRAMES_KEPT)
@@ -122,7 +127,7 @@ class PhoenixServer:
         async with AsyncExitStack() as stack:
             stack.callback(self._ended)
             self._supervisor = await stack.enter_async_context(
-                open_supervisor([], name=None, shutdown=3.0)
+                open_supervisor([Restarter.child_spec(self)], name=None, shutdown=3.0)
             )
             await self._listen()
             self._stack = stack.pop_all()
@@ -150,13 +155,25 @@ class PhoenixServer:
     @property
     def url(self) -> str:
         """What a client connects to."""
+        if self._memory:
+            return f"ws://memory{self._path}"
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"ws://{host}:{self._port}{self._path}"
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """The port that it listens on; 0 if on none."""
         return self._port
+
+    def open_transport(
+        self, request: ConnectRequest, /, *, on_written: Callable[[Sequence[Any]], None]
+    ) -> AbstractAsyncContextManager[Transport]:
+        """Connect in memory: an :class:`~slipstream.interfaces.OpenTransport`, for ``Config.transport``.
+
+        Raises:
+            ConnectError: if the server refuses, or does not run.
+        """
+        return self._network.open_transport(request, on_written=on_written)
 
     # What tests do to it
 
@@ -213,6 +230,18 @@ class PhoenixServer:
         """Let connects through again."""
         self._rejection = None
 
+    def inject(self, *faults: Fault, to: To = "all") -> Injected:
+        """Let *faults* of :mod:`slipstream.testing.faults` happen, in this order.
+
+        They happen *to* ``"all"`` connections, those to come included; to those that are ``"open"``
+        now; to the ``"next"`` one alone (where that is said again, the one after it); or to a socket
+        of :attr:`sockets`. What is given can take them back.
+
+        Raises:
+            ConfigError: for a fault of a connect *to* a connection that is there.
+        """
+        return self.injections.inject(faults, to)
+
     async def restart(self, *, code: int = 1012, down_for: float = 0.0) -> None:
         """Stop listening, close every connection with *code*, and listen again on the same port.
 
@@ -220,12 +249,16 @@ class PhoenixServer:
         """
         supervisor = self._running()
         await supervisor.terminate_child("listener")
-        opened = {socket.stream for socket in self.sockets}
+        opened = {socket.wire for socket in self.sockets}
         self._cut(self._accepted - opened)  # their upgrade is under way, or not even that
         self.close(code)
         await self.wait_until(lambda: not self._accepted)
         await trio.sleep(down_for)
         await self._listen()
+
+    def restart_soon(self, *, code: int = 1012, down_for: float = 0.0) -> None:
+        """Have it restarted, without waiting for that; not while it is being restarted."""
+        self._running().child(Restarter).cast({"code": code, "down_for": down_for})
 
     # What tests wait for; each raises trio.TooSlowError after *within* seconds
 
@@ -262,23 +295,18 @@ class PhoenixServer:
         found = self._routes.find(topic)
         return found() if found is not None else None
 
-    async def shake_hands(
-        self, nursery: trio.Nursery, stream: WatchedStream, socket: ServerSocket
-    ) -> WebSocketConnection | None:
-        """Answer the upgrade request; ``None`` where it came to nothing."""
-        request = await read_request(nursery, stream, max_frame_size=self._max_frame_size)
-        if request is None:
-            return None
-        parts = urlsplit(request.path)
-        params = dict(parse_qsl(parts.query, keep_blank_values=True))
-        headers = {
-            name.decode().lower(): value.decode("latin-1") for name, value in request.headers
-        }
-        info = ConnectInfo(parts.path, params, headers, tuple(request.proposed_subprotocols))
+    async def shake_hands(self, nursery: trio.Nursery, socket: ServerSocket) -> bool:
+        """Answer the upgrade request; tell whether the client is in."""
+        wire = socket.wire
+        info = await wire.read_request(nursery, max_size=self._max_frame_size)
+        if info is None:
+            return False
         self.requests.append(info)
         self.tell()
-        socket.params, socket.headers = params, headers
-        rejection, crash = self._rejection, None
+        socket.params, socket.headers = info.params, info.headers
+        if socket.line.silent:
+            await trio.sleep_forever()  # until the client gives up
+        rejection, crash = socket.line.refusal or self._rejection, None
         if rejection is None:
             rejection, crash = await judge(
                 info, path=self._path, connect=self._connect, admit=partial(self._admit, socket)
@@ -291,14 +319,14 @@ class PhoenixServer:
             if rejection is None:
                 socket.open()
                 self.show(Traffic(socket.number, "connected", info.path))
-                pairs = encode_headers(self.profile.accepting)
-                return await request.accept(subprotocol=chosen, extra_headers=pairs)
+                await wire.accept(chosen, encode_headers(self.profile.accepting))
+                return True
             self.show(Traffic(socket.number, "refused", f"{info.path} with {rejection.status}"))
             pairs = head_of(rejection, usual=self.profile.refusing, subprotocol=chosen)
-            await request.reject(rejection.status, extra_headers=pairs, body=rejection.body)
-        except (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
-            return None  # the client went away meanwhile
-        return None
+            await wire.reject(rejection.status, pairs, rejection.body)
+        except WireClosed:
+            return False  # the client went away meanwhile
+        return False
 
     def _admit(self, socket: ServerSocket, info: ConnectInfo) -> None:
         socket.assigns = info.assigns
@@ -314,7 +342,8 @@ class PhoenixServer:
         if socket in self.sockets:
             self.sockets.remove(socket)
             self.show(Traffic(socket.number, "closed", socket.closed_with))
-        self._accepted.discard(socket.stream)
+        self._accepted.discard(socket.wire)
+        self.injections.line_ended(socket.line)
         self.tell()
 
     def heard(self, message: Message) -> None:
@@ -345,56 +374,48 @@ class PhoenixServer:
         return self._supervisor
 
     async def _listen(self) -> None:
-        self._listeners = await trio.open_tcp_listeners(self._port, host=self._host)
-        self._port = self._listeners[0].socket.getsockname()[1]
+        self._listeners = []
+        if not self._memory:
+            self._listeners = await trio.open_tcp_listeners(self._port, host=self._host)
+            self._port = self._listeners[0].socket.getsockname()[1]
+        self._door, doorway = trio.open_memory_channel[Wire](math.inf)
         await self._running().start_child(
-            _Listener.child_spec(self, self._listeners, id="listener", shutdown=1.0)
+            Listener.child_spec(self, self._listeners, doorway, id="listener", shutdown=1.0)
         )
 
-    async def take(self, stream: trio.SocketStream) -> None:
+    async def _answer(self, peer: MemoryPeer) -> MemoryResponse:
+        """Take a connect in memory, and give the answer to it; runs within the client."""
+        wire = MemoryWire(peer)
+        if not self._let_in(wire):
+            refused = ConnectionRefusedError(errno.ECONNREFUSED, "the server does not listen")
+            raise ConnectError(f"no connection to {self.url}: {refused}", step="tcp") from refused
+        return await wire.answer()
+
+    def _let_in(self, wire: Wire) -> bool:
+        if self._door is not None:
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                self._door.send_nowait(wire)
+                self._accepted.add(wire)
+                return True
+        return False
+
+    async def take(self, wire: Wire) -> None:
         """Start the process of an accepted connection."""
-        self._accepted.add(stream)
+        self._accepted.add(wire)
         supervisor = self._running()
         with suppress(ServerGoneError):  # it stops just now, and cuts what was accepted at its end
-            await supervisor.start_child(ServerSocket.child_spec(self, stream, id=stream))
+            await supervisor.start_child(ServerSocket.child_spec(self, wire, id=id(wire)))
 
     def _ended(self) -> None:
         self._supervisor = None
         # What was bound or accepted while the supervisor ended has no process to close it.
         for listener in self._listeners:
             listener.socket.close()
+        if self._door is not None:
+            self._door.close()
         self._cut(set(self._accepted))
 
-    def _cut(self, streams: set[trio.SocketStream]) -> None:
-        for stream in streams:
-            stream.socket.close()
-        self._accepted -= streams
-
-
-class _Listener(GenServer, restart="temporary"):
-    """Accepts connections."""
-
-    async def init(self, server: PhoenixServer, listeners: list[trio.SocketListener], /) -> None:
-        """Take the bound *listeners*."""
-        self._server = server
-        self._listeners = listeners
-        self.start_soon(self._accept)
-
-    async def _accept(self) -> None:
-        # Not trio.serve_listeners: it would close each stream when its handler is done or
-        # cancelled, and connections must outlive the listener to be closed in order.
-        async with trio.open_nursery() as nursery:
-            for listener in self._listeners:
-                nursery.start_soon(self._accept_from, listener)
-
-    async def _accept_from(self, listener: trio.SocketListener) -> None:
-        async with listener:
-            while True:
-                try:
-                    stream = await listener.accept()
-                except OSError as error:
-                    if error.errno not in _ACCEPT_AGAIN:
-                        raise
-                    await trio.sleep(0.1)  # files or memory are short for a while
-                else:
-                    await self._server.take(stream)
+    def _cut(self, wires: set[Wire]) -> None:
+        for wire in wires:
+            wire.cut()
+        self._accepted -= wires

@@ -5,7 +5,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from slipstream.errors import DecodeError, ServerGoneError, StartError
 from slipstream.interfaces import Frame, Message, Payload, Serializer
@@ -23,9 +22,10 @@ from slipstream.reasons import NOPROC, NORMAL, SHUTDOWN, Crashed, ExitReason, Sh
 
 from ._channel import Answer, Channel, Error, Ok
 from ._channel_process import ChannelProcess, Crash, Intercepted
-from ._handshake import WatchedStream
+from ._faults_line import Line
 from ._serializers import serializer_for
 from ._traffic import Traffic
+from ._wire import Wire, WireClosed
 
 if TYPE_CHECKING:  # a cycle by nature: the server starts sockets, a socket acts on its server
     from ._server import PhoenixServer
@@ -68,24 +68,26 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
         params: the query parameters of its URI.
         headers: the headers of its request, names in lower case.
         closed_with: the close code, once it is over.
-        stream: its TCP stream, for tests that look at it.
+        wire: what carries it, for tests that look at it.
+        line: what goes wrong on it.
         assigns: a dict for whatever the connection wants to keep; ``connect`` may have filled it.
     """
 
     server: "PhoenixServer"
+    line: Line
     number: int
     id: str | None
     params: Mapping[str, str]
     headers: Mapping[str, str]
     assigns: dict[str, Any]
 
-    async def init(self, server: "PhoenixServer", stream: trio.SocketStream, /) -> None:
-        """Take the accepted *stream*; the handshake is made by a helper."""
+    async def init(self, server: "PhoenixServer", wire: Wire, /) -> None:
+        """Take the accepted connection; the handshake is made by a helper."""
         self.server, self.id = server, None
         self.number, self.closed_with = server.next_number(), "1006"
         self.params, self.headers, self.assigns = {}, {}, {}
-        self.stream = stream
-        self._watched = WatchedStream(stream)
+        self.wire = wire
+        self.line = server.injections.new_line(self, wire)
         self._serializer: Serializer = serializer_for("2.0.0")
         self._frozen = self._open = False
         self._joined: dict[str, _Joined] = {}
@@ -135,7 +137,7 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
 
     def drop(self) -> None:
         """Cut the connection without a close frame."""
-        self._watched.cut()
+        self.wire.cut()
         self.close()  # with nobody to hear it: a join that hangs must not keep the process
 
     def freeze(self) -> None:
@@ -204,23 +206,24 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._end_in_time, nursery.cancel_scope)
-                websocket = None
+                accepted = False
                 shaking_hands = trio.CancelScope()
                 nursery.start_soon(self._give_up, shaking_hands)
                 with shaking_hands:
-                    websocket = await self.server.shake_hands(nursery, self._watched, self)
-                if websocket is not None:
-                    self._watched.carries(websocket)
+                    accepted = await self.server.shake_hands(nursery, self)
+                if accepted:
+                    self.line.opened()
+                    nursery.start_soon(self.line.run)
                     nursery.start_soon(self._end_idleness)
-                    nursery.start_soon(self._write, websocket)
-                    await self._read(websocket)
-                    if websocket.closed is not None:
-                        self.closed_with = str(websocket.closed.code)
+                    nursery.start_soon(self._write)
+                    await self._read()
+                    if self.wire.closed_code is not None:
+                        self.closed_with = str(self.wire.closed_code)
                 nursery.cancel_scope.cancel()
         finally:
             self._out.close()
             with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(self._watched)
+                await self.wire.aclose()
             self.server.socket_closed(self)
             for joined in self._joined.values():
                 self.server.presence_table.forget(joined.channel)
@@ -229,7 +232,7 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
 
     async def _give_up(self, shaking_hands: trio.CancelScope) -> None:
         # Neither trio-websocket nor a connect function notices that the client has hung up.
-        await self._watched.ended.wait()
+        await self.wire.wait_ended()
         shaking_hands.cancel()
 
     async def _end_in_time(self, everything: trio.CancelScope) -> None:
@@ -242,39 +245,42 @@ class ServerSocket(GenServer, restart="temporary", shutdown=2.0):
 
     async def _end_idleness(self) -> None:
         while True:
-            deadline = self._watched.last_received + self.server.idle_timeout
+            deadline = self.wire.last_received + self.server.idle_timeout
             if deadline <= trio.current_time():
                 break
             await trio.sleep_until(deadline)
         self.close(self.server.profile.idle_code)
 
-    async def _write(self, websocket: WebSocketConnection) -> None:
+    async def _write(self) -> None:
         try:
             async for frame in self._outgoing:
                 data = frame.data if frame.binary else frame.data.decode()
                 self.server.show(Traffic(self.number, "sent", data))
-                await websocket.send_message(data)
-            await websocket.aclose(*self._close_with)
-        except (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
+                await self.line.send(frame)
+            await self.line.close(*self._close_with)
+        except WireClosed:
             return  # the reader notices, too
         finally:
             self._written.set()
 
-    async def _read(self, websocket: WebSocketConnection) -> None:
+    async def _read(self) -> None:
         while True:
             try:
-                data = await websocket.get_message()
+                data = await self.wire.receive()
                 self.server.show(Traffic(self.number, "received", data))
                 message = self._serializer.decode(data)
-            except (ConnectionClosed, DecodeError) as error:
+            except (WireClosed, DecodeError) as error:
                 if isinstance(error, DecodeError):
                     self.close(1011)  # as where Phoenix's transport process raises
                 if self._closing.is_set():
                     await self._written.wait()  # the client has a moment for its own Close
                 return
             self.server.heard(message)
+            self.line.heard(message)
+            if self.line.over:
+                return
             if self._frozen:
-                await self._watched.ended.wait()
+                await self.wire.wait_ended()
                 return
             await self._handle(message, binary=isinstance(data, bytes))
 

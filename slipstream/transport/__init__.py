@@ -5,13 +5,14 @@ what :mod:`slipstream.interfaces` calls an ``OpenTransport`` (``MemoryNetwork.op
 """
 
 from ._ambient import current_transport, use_transport
-from ._memory import ClientClose, MemoryNetwork, MemoryPeer
+from ._memory import ClientClose, MemoryNetwork, MemoryPeer, MemoryResponse
 from ._websocket import open_websocket_transport
 
 __all__ = [
     "ClientClose",
     "MemoryNetwork",
     "MemoryPeer",
+    "MemoryResponse",
     "current_transport",
     "open_websocket_transport",
     "use_transport",

@@ -4,8 +4,9 @@ No socket, no thread and no real time: it works with trio's ``MockClock``, and w
 on nothing but the script.
 """
 
+import math
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, assert_never
 
@@ -29,9 +30,17 @@ from ._lifecycle import (
 )
 from ._outbox import Batch
 
-__all__ = ["ClientClose", "MemoryNetwork", "MemoryPeer"]
+__all__ = ["ClientClose", "MemoryNetwork", "MemoryPeer", "MemoryResponse"]
 
 _OnWritten: TypeAlias = Callable[[Sequence[Any]], None]
+
+
+@attrs.frozen
+class MemoryResponse:
+    """What a server answers to a connect: *headers*, names in lower case, and its *subprotocol*."""
+
+    headers: tuple[tuple[str, str], ...] = ()
+    subprotocol: str | None = None
 
 
 @attrs.frozen
@@ -52,6 +61,11 @@ class MemoryNetwork:
     Connects succeed at once, as with a listening socket, and wait for :meth:`accept`, unless one
     is to be refused or connects are stalled.
 
+    With *answer*, a server decides: it is asked for the response to each connect, has what is left
+    of ``connect_timeout`` for it, and may raise a
+    :class:`~slipstream.errors.ConnectError`. It keeps the :class:`MemoryPeer` that it is asked about,
+    and nothing waits for :meth:`accept`.
+
     Attributes:
         requests: every attempt so far, the refused ones included.
     """
@@ -61,10 +75,11 @@ class MemoryNetwork:
         *,
         response_headers: Sequence[tuple[str, str]] = (),
         subprotocol: str | None = None,
+        answer: "Callable[[MemoryPeer], Awaitable[MemoryResponse]] | None" = None,
     ) -> None:
         self.requests: list[ConnectRequest] = []
-        self._response_headers = tuple(response_headers)
-        self._subprotocol = subprotocol
+        self._response = MemoryResponse(tuple(response_headers), subprotocol)
+        self._answer = answer
         self._refusals: deque[ConnectError] = deque()
         self._backlog: deque[MemoryPeer] = deque()
         self._arrived = trio.lowlevel.ParkingLot()
@@ -107,29 +122,46 @@ class MemoryNetwork:
         Raises:
             ConnectError: if the connect was refused, or stalled for ``connect_timeout``.
         """
-        await self._connect(request)
+        deadline = trio.current_time() + request.connect_timeout
+        await self._connect(request, deadline)
         transport = _MemoryTransport(request, on_written)
-        transport.respond(self._response_headers, self._subprotocol)
-        async with beside(transport):
-            self._backlog.append(transport.peer)
-            self._arrived.unpark()
-            yield transport
+        try:
+            transport.respond(await self._upgrade(transport.peer, deadline))
+            async with beside(transport):
+                if self._answer is None:
+                    self._backlog.append(transport.peer)
+                    self._arrived.unpark()
+                transport.peer.saw_opening()
+                yield transport
+        finally:
+            transport.peer.saw_end(None)  # unless there was an end that says more
 
-    async def _connect(self, request: ConnectRequest) -> None:
+    async def _connect(self, request: ConnectRequest, deadline: float) -> None:
         self.requests.append(request)
-        seconds = request.connect_timeout
-        with trio.move_on_after(seconds):
+        with trio.move_on_at(deadline):
             await trio.lowlevel.checkpoint()
             while self._stalled is not None:
                 await self._stalled.wait()
             if self._refusals:
                 raise self._refusals.popleft()
             return
-        raise ConnectError(
-            f"no connection within connect_timeout, {seconds:g} s: the time ran out in step 'tcp'",
-            step="tcp",
-            seconds=seconds,
-        )
+        raise _too_slow(request, "tcp")
+
+    async def _upgrade(self, peer: "MemoryPeer", deadline: float) -> MemoryResponse:
+        if self._answer is None:
+            return self._response
+        with trio.move_on_at(deadline):
+            return await self._answer(peer)
+        raise _too_slow(peer.request, "upgrade")
+
+
+def _too_slow(request: ConnectRequest, step: str) -> ConnectError:
+    seconds = request.connect_timeout
+    return ConnectError(
+        f"no connection within connect_timeout, {seconds:g} s: the time ran out in step {step!r}",
+        step=step,
+        seconds=seconds,
+    )
 
 
 class MemoryPeer:
@@ -137,7 +169,8 @@ class MemoryPeer:
 
     Attributes:
         request: what the client connected with.
-        closed: how the client ended the connection, once it has.
+        closed: how the client ended the connection, once it has; without a code where it gave up
+            before it was connected.
     """
 
     def __init__(self, request: ConnectRequest, client: "_MemoryTransport") -> None:
@@ -148,6 +181,9 @@ class MemoryPeer:
         self.changed = trio.lowlevel.ParkingLot()
         self.client = client
         self._received: list[Frame] = []
+        self._unread_bytes = 0
+        self._unread_limit = math.inf
+        self._opened = False
 
     # The script
 
@@ -163,7 +199,42 @@ class MemoryPeer:
                 raise DisconnectedError(self.client.closed)
             await self.changed.park()
         received, self._received = self._received, []
+        self._unread_bytes = 0
+        self.changed.unpark_all()  # there is room again
         return received
+
+    def limit_unread(self, size: int) -> None:
+        """Take no more of what the client writes while *size* bytes or more lie unread.
+
+        As with the buffers of a socket; by default there is no limit.
+        """
+        self._unread_limit = size
+
+    @property
+    def opened(self) -> bool:
+        """Whether the client has taken the response to its connect."""
+        return self._opened
+
+    async def wait_opened(self) -> None:
+        """Wait until the client has taken the response to its connect. Safe to cancel.
+
+        Raises:
+            DisconnectedError: if it gave up.
+        """
+        await trio.lowlevel.checkpoint()
+        while not self._opened:
+            if self.closed is not None:
+                raise DisconnectedError(self.client.closed)
+            await self.changed.park()
+
+    async def wait_room(self) -> None:
+        """Wait until the client has read enough to take more, or has ended. Safe to cancel."""
+        await trio.lowlevel.checkpoint()
+        await self.client.wait_inbox_room()
+
+    def trickle(self) -> None:
+        """Let some bytes of a message arrive, but nothing whole yet."""
+        self.client.touch()
 
     def send(self, *messages: str | bytes) -> None:
         """Send *messages* (``str`` is text, ``bytes`` binary) as one delivery.
@@ -214,9 +285,20 @@ class MemoryPeer:
 
     # What the client's end calls
 
+    @property
+    def blocked(self) -> bool:
+        """Whether nothing that the client writes gets through now."""
+        return self.writes_stalled or self._unread_bytes >= self._unread_limit
+
+    def saw_opening(self) -> None:
+        """Note that the client is connected."""
+        self._opened = True
+        self.changed.unpark_all()
+
     def take(self, frames: Sequence[Frame]) -> None:
         """Take *frames* that the client has written."""
         self._received += frames
+        self._unread_bytes += sum(len(frame.data) for frame in frames)
         self.changed.unpark_all()
 
     def saw_end(self, code: int | None, reason: str = "") -> None:
@@ -234,10 +316,10 @@ class _MemoryTransport(LivingEndpoint):
         self.peer = MemoryPeer(request, self)
         self._on_written = on_written
 
-    def respond(self, headers: tuple[tuple[str, str], ...], subprotocol: str | None) -> None:
+    def respond(self, response: MemoryResponse) -> None:
         """Note what the server answered to the connect."""
-        self._response_headers = headers
-        self._subprotocol = subprotocol
+        self._response_headers = response.headers
+        self._subprotocol = response.subprotocol
 
     async def read(self) -> None:
         """Do nothing: the peer delivers by itself."""
@@ -254,7 +336,7 @@ class _MemoryTransport(LivingEndpoint):
             await trio.lowlevel.checkpoint()
 
     async def _pass(self, batch: Batch) -> None:
-        while self.peer.writes_stalled:
+        while self.peer.blocked:
             await self.peer.changed.park()
         self.peer.take(batch.frames)
         tokens = self.outbox.written(batch)
@@ -274,7 +356,7 @@ class _MemoryTransport(LivingEndpoint):
                 self.outbox.drop_frames()
                 await self._say_close(code, reason)
             case Abort(code):
-                if not self.outbox.writing and not self.peer.writes_stalled:
+                if not self.outbox.writing and not self.peer.blocked:
                     self.peer.saw_end(code)
             case HangUp():
                 pass
@@ -283,7 +365,7 @@ class _MemoryTransport(LivingEndpoint):
 
     async def _say_close(self, code: int, reason: str) -> None:
         await self.outbox.wait_idle()
-        while self.peer.writes_stalled:
+        while self.peer.blocked:
             await self.peer.changed.park()
         self.peer.saw_end(code, reason)
 
