@@ -187,9 +187,21 @@ class ClientServer(Dispatcher, restart="permanent"):
     async def handle_info(self, item: Any, /) -> Any:
         """Follow an event of the link, or hand any other message to the client."""
         if type(item) is Message:
+            # Nearly all that comes: what a callback costs is mostly what is round it, so no
+            # coroutine more than this one, and the callback's own, is made for it.
             self.uplink.inbox.taken(item)
-            call = self._message(item)
-            result = None if call is None else await call
+            called = self._message(item)
+            if called is None:
+                return None
+            name, topic, callback = called
+            try:
+                if telemetry.attached(_event_of(name)):
+                    callback = self._told(name, callback, topic)
+                result = await callback
+                if result is not None:
+                    result = self._checked(name, result)
+            except (LinkError, BaseExceptionGroup) as error:
+                result = self._ended_early(name, error)
             return result if self.uplink.fatal is None else await self._or_gave_up(result)
         if isinstance(item, _INBOUND):
             self.uplink.inbox.taken(item)
@@ -472,31 +484,34 @@ class ClientServer(Dispatcher, restart="permanent"):
     ) -> Any:
         """Await *callback*, and give what it returned; a ``LinkError`` ends it only, unless *raises*."""
         try:
-            event = _EVENTS[name]
-        except KeyError:
-            event = _EVENTS[name] = f"slipstream.client.{name}"
-        try:
-            if telemetry.attached(event):
-                about = {} if topic is None else {"topic": topic}
-                with telemetry.span(
-                    event, clock=trio.current_time, client=self.uplink.client, **about
-                ):
-                    return self._checked(name, await callback)
-            result = await callback
-            return result if result is None and not raises else self._checked(name, result)
-        except LinkError as error:
-            if raises:
-                raise
-            self._ended_by(name, error)
-        except BaseExceptionGroup as group:
-            links, rest = group.split(LinkError)
+            if telemetry.attached(_event_of(name)):
+                callback = self._told(name, callback, topic)
+            return self._checked(name, await callback)
+        except (LinkError, BaseExceptionGroup) as error:
+            return self._ended_early(name, error, raises=raises)
+
+    async def _told(
+        self, name: str, callback: Coroutine[Any, Any, Any], topic: str | None
+    ) -> Any:
+        """Await *callback* within the span that tells of it."""
+        about = {} if topic is None else {"topic": topic}
+        with telemetry.span(
+            _event_of(name), clock=trio.current_time, client=self.uplink.client, **about
+        ):
+            return self._checked(name, await callback)
+
+    def _ended_early(
+        self, name: str, error: LinkError | BaseExceptionGroup[Any], *, raises: bool = False
+    ) -> None:
+        """Note that a ``LinkError`` ended a callback; raise what is more than that, or all if *raises*."""
+        if isinstance(error, BaseExceptionGroup):
+            links, rest = error.split(LinkError)
             if rest is not None:
                 # Beside an Exit the Exit wins; beside a bug the bug is what is told.
-                raise (rest if links is not None else group) from None
-            if raises:
-                raise
-            self._ended_by(name, group)
-        return None
+                raise (rest if links is not None else error) from None
+        if raises:
+            raise error
+        self._ended_by(name, error)
 
     def _checked(self, name: str, result: Any) -> Any:
         """Give *result* on, if the callback *name* may return it."""
@@ -544,6 +559,15 @@ class ClientServer(Dispatcher, restart="permanent"):
     def _execute(self, event: str, /, **metadata: Any) -> None:
         if telemetry.attached(event):
             telemetry.execute(event, client=self.uplink.client, **metadata)
+
+
+def _event_of(name: str) -> str:
+    """Give the telemetry event of the callback *name*."""
+    try:
+        return _EVENTS[name]
+    except KeyError:
+        event = _EVENTS[name] = f"slipstream.client.{name}"
+        return event
 
 
 def _uncounted_unless_a_bug(reason: ExitReason, _: int) -> float | None:

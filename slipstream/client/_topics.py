@@ -80,7 +80,7 @@ class Topics:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._topics: dict[str, Topic] = {}
+        self._topics = self.by_name = dict[str, Topic]()
         # Topics that were left or lost keep their params for a later rejoin; not without number.
         self._closed: OrderedDict[str, None] = OrderedDict()
         self._next_join_at = 0.0
