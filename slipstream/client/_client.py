@@ -85,6 +85,8 @@ class SlipstreamClient(ChildDefaults):
     routes: ClassVar[Routes] = Routes([])
     wants_presence: ClassVar[bool] = False
     wants_batches: ClassVar[bool] = False
+    is_plain: ClassVar[bool] = True
+    """Whether every message is for ``handle_message``."""
     _slipstream_server: "ClientServer"
 
     def __init_subclass__(cls, **keywords: Unpack[ChildKeywords]) -> None:
@@ -93,6 +95,7 @@ class SlipstreamClient(ChildDefaults):
         cls.wants_presence = cls.handle_presence is not SlipstreamClient.handle_presence
         check_presence_events(cls, cls.presence_events)
         cls.wants_batches = cls.handle_messages is not SlipstreamClient.handle_messages
+        cls.is_plain = cls.routes.empty and not cls.wants_presence and not cls.wants_batches
         check_callbacks(cls, async_callbacks=_CALLBACKS, own_names=cls.routes.methods)
 
     @classmethod

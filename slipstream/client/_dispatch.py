@@ -1,22 +1,18 @@
 """Which callback a message is for: presence, a route, a batch, or the one for all others."""
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from slipstream.connection import Link
-from slipstream.errors import DecodeError, RemoteProtocolError
+from slipstream import telemetry
+from slipstream.errors import DecodeError, LinkError, RemoteProtocolError
 from slipstream.interfaces import Message
-from slipstream.otp import GenServer
 from slipstream.presence import PresenceDiff
 from slipstream.protocol import convert
 
+from ._callbacks import EVENTS, CallbackRunner
 from ._presence import Presences
-from ._socket import Socket
 from ._topic import TopicStatus
 from ._topics import Topics
-
-if TYPE_CHECKING:  # a cycle by nature, as in the module of the process itself
-    from ._client import SlipstreamClient
 
 __all__ = ["Dispatcher"]
 
@@ -28,18 +24,48 @@ _Called: TypeAlias = tuple[str, str | None, Coroutine[Any, Any, Any]]
 """The name of a callback, the topic that it is about, and itself, to be awaited."""
 
 
-class Dispatcher(GenServer):
+class Dispatcher(CallbackRunner):
     """The part of a client's process that finds the callback of a message."""
 
-    client: "SlipstreamClient"
-    socket: Socket
-    uplink: Link
     topics: Topics
     presences: Presences
 
     def is_current(self, message: Message) -> bool:
-        """Tell whether *message* belongs to the topic as it is joined now."""
-        raise NotImplementedError
+        """Tell whether *message* belongs to the present join of its topic."""
+        topic = self.topics.get(message.topic)
+        if topic is None:
+            return False
+        if message.join_ref is None:
+            return topic.status is _JOINED
+        live = topic.status is _JOINED or topic.status is TopicStatus.LEAVING
+        # A join that was left before it was let in has no messages: nobody was told of it.
+        return live and topic.confirmed and message.join_ref == topic.join_ref
+
+    async def run(self, message: Message | None) -> Any:
+        """Hand *message* to its callback, and those right after it, for as long as none has a result.
+
+        Most of what a message costs is what is round its callback; so a run of them shares that.
+        """
+        link, follow_up = self.uplink, self._process.follow_up
+        taken = link.inbox.message_taken
+        result = None
+        while message is not None and result is None:
+            taken()
+            called = self._message(message)
+            if called is not None:
+                name, topic, callback = called
+                try:
+                    if self.is_watched or telemetry.attached(EVENTS[name]):
+                        callback = self.told(name, callback, topic)
+                    result = await callback
+                    if result is not None:
+                        result = self.checked(name, result)
+                except (LinkError, BaseExceptionGroup) as error:
+                    self.ended_early(name, error)
+                if link.fatal is not None:
+                    return await self.or_gave_up(result)
+            message = None if result is not None else follow_up(Message)
+        return result
 
     def _message(self, message: Message) -> _Called | None:
         """Call the callback that *message* is for, without awaiting it."""
@@ -52,6 +78,10 @@ class Dispatcher(GenServer):
             return None
         if topics.watches:
             topics.see(message)
+        client = self.client
+        if client.is_plain:
+            callback = client.handle_message(topic, message.event, message.payload, self.socket)
+            return "handle_message", topic, callback
         if message.event in self.presences.events:
             try:
                 diff = self.presences.follow(message)
@@ -59,7 +89,6 @@ class Dispatcher(GenServer):
                 pass  # it goes on as the ordinary message that it may be
             else:
                 return self._presence(topic, diff)
-        client = self.client
         routes = client.routes
         found = None if routes.empty else routes.find(topic, message.event)
         if found is None:
@@ -107,7 +136,7 @@ class Dispatcher(GenServer):
     def _bad_payload(self, message: Message, error: DecodeError) -> _Called:
         topic, event, payload = message.topic, message.event, message.payload
         self.uplink.counters["bad_payloads"] += 1
-        self._execute("slipstream.client.bad_payload", topic=topic, event=event, error=error)
+        self.execute("slipstream.client.bad_payload", topic=topic, event=event, error=error)
         callback = self.client.handle_bad_payload(topic, event, payload, error, self.socket)
         return "handle_bad_payload", topic, callback
 
@@ -115,6 +144,3 @@ class Dispatcher(GenServer):
         if diff is None:
             return None
         return "handle_presence", topic, self.client.handle_presence(topic, diff, self.socket)
-
-    def _execute(self, event: str, /, **metadata: Any) -> None:
-        raise NotImplementedError

@@ -1,16 +1,14 @@
 """The process that drives a client: it follows the link's events and calls the callbacks."""
 
-import inspect
 import logging
 import math
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import attrs
 import trio
 
-from slipstream import telemetry
 from slipstream.config import Config
 from slipstream.connection import (
     Connection,
@@ -23,7 +21,6 @@ from slipstream.connection import (
 )
 from slipstream.errors import (
     AwaitTimeoutError,
-    BadReturnError,
     LinkError,
     StartError,
     SupervisorGaveUpError,
@@ -33,8 +30,6 @@ from slipstream.interfaces import Message
 from slipstream.otp import (
     Caller,
     Down,
-    Ignore,
-    NoReply,
     Reply,
     ServerRef,
     Status,
@@ -51,7 +46,6 @@ from slipstream.protocol import (
     TopicLeft,
 )
 from slipstream.reasons import (
-    ClosedByClient,
     Crashed,
     ExitReason,
     TopicCloseReason,
@@ -84,21 +78,6 @@ _INBOUND = (
     ConnectionEnded,
     Nudge,
 )
-_ACCEPTED: Final[dict[str, tuple[type[Any], ...]]] = {
-    "init": (NoReply, Stop, Ignore),
-    "handle_call": (Reply, NoReply, Stop),
-}
-_EVENTS: Final[dict[str, str]] = {}
-"""The telemetry event of each callback that was ever called."""
-_JOINED: Final = (
-    TopicStatus.JOINED
-)  # looking a member up in its enum takes longer than all the rest
-_NO_TOPIC: Final = frozenset({
-    "init", "handle_connect", "handle_disconnect", "handle_reply", "handle_push_failed",
-    "handle_call", "handle_cast", "handle_info", "handle_continue", "handle_messages",
-    "handle_gave_up", "terminate",
-})  # fmt: skip
-"""Callbacks whose first argument is no topic; a method of ``@on_message`` gets one, too."""
 _CODE_BY_CAUSE: Final = {"asked": 1000, "cancelled": 1001, "failed": 1001}
 
 
@@ -122,7 +101,7 @@ class ClientServer(Dispatcher, restart="permanent"):
         self.connections: SupervisorRef | None = None
         self._supervisor_monitor: Any = None
         self._prepare()
-        return await self._call("init", argument, self.socket, raises=True)
+        return await self.call_back("init", argument, self.socket, raises=True)
 
     def connect(self, config: Config) -> None:
         """Want a connection with *config*; the connection supervisor starts with the first."""
@@ -166,7 +145,7 @@ class ClientServer(Dispatcher, restart="permanent"):
     async def handle_call(self, request: Any, caller: Caller, /) -> Any:
         """Hand a call to the client. A ``LinkError`` is raised where the call was made."""
         try:
-            return await self._call("handle_call", request, caller, self.socket, raises=True)
+            return await self.call_back("handle_call", request, caller, self.socket, raises=True)
         except LinkError as error:
             return Reply(Raised(error))
         finally:
@@ -174,59 +153,44 @@ class ClientServer(Dispatcher, restart="permanent"):
 
     async def handle_cast(self, message: Any, /) -> Any:
         """Hand a cast to the client."""
-        result = await self._call("handle_cast", message, self.socket)
+        result = await self.call_back("handle_cast", message, self.socket)
         self._look_again()
         return result
 
     async def handle_continue(self, argument: Any, /) -> Any:
         """Hand a continue to the client."""
-        result = await self._call("handle_continue", argument, self.socket)
+        result = await self.call_back("handle_continue", argument, self.socket)
         self._look_again()
         return result
 
     async def handle_info(self, item: Any, /) -> Any:
         """Follow an event of the link, or hand any other message to the client."""
         if type(item) is Message:
-            # Nearly all that comes: what a callback costs is mostly what is round it, so no
-            # coroutine more than this one, and the callback's own, is made for it.
-            self.uplink.inbox.taken(item)
-            called = self._message(item)
-            if called is None:
-                return None
-            name, topic, callback = called
-            try:
-                if telemetry.attached(_event_of(name)):
-                    callback = self._told(name, callback, topic)
-                result = await callback
-                if result is not None:
-                    result = self._checked(name, result)
-            except (LinkError, BaseExceptionGroup) as error:
-                result = self._ended_early(name, error)
-            return result if self.uplink.fatal is None else await self._or_gave_up(result)
+            return await self.run(item)
         if isinstance(item, _INBOUND):
             self.uplink.inbox.taken(item)
         match item:
             case TopicJoined() | TopicJoinFailed() | TopicClosed() | TopicLeft():
                 result = await self._topic_event(item)
             case ReplyReceived(ref=ref, reply=reply):
-                result = await self._call("handle_reply", ref, reply, self.socket)
+                result = await self.call_back("handle_reply", ref, reply, self.socket)
             case PushFailed(ref=ref, reason=reason):
-                result = await self._call("handle_push_failed", ref, reason, self.socket)
+                result = await self.call_back("handle_push_failed", ref, reason, self.socket)
             case ConnectionOpened():
                 self.follow_opened(item, flush=False)
-                result = await self._call("handle_connect", self.socket)
+                result = await self.call_back("handle_connect", self.socket)
                 self.topics.flush()
             case ConnectionEnded():
                 self.follow_ended(item)
-                result = await self._call("handle_disconnect", item.reason, self.socket)
+                result = await self.call_back("handle_disconnect", item.reason, self.socket)
                 self.uplink.decide()
             case Nudge() | WaitsOverflowed():
                 result = None
             case Down(monitor=monitor, reason=reason) if monitor is self._supervisor_monitor:
                 raise self._gave_up(reason)
             case _:
-                result = await self._call("handle_info", item, self.socket)
-        return await self._or_gave_up(result)
+                result = await self.call_back("handle_info", item, self.socket)
+        return await self.or_gave_up(result)
 
     async def terminate(self, reason: ExitReason, /) -> None:
         """Let the client clean up; the connection is closed after it, whatever it does."""
@@ -235,7 +199,7 @@ class ClientServer(Dispatcher, restart="permanent"):
         self.uplink.close_code = (
             1011 if crashed and self.uplink.fatal is None else _CODE_BY_CAUSE[cause]
         )
-        await self._call("terminate", reason, self.socket)
+        await self.call_back("terminate", reason, self.socket)
 
     @property
     def ended(self) -> bool:
@@ -379,17 +343,6 @@ class ClientServer(Dispatcher, restart="permanent"):
             self.pushes.joined(event.topic)
         return news
 
-    def is_current(self, message: Message) -> bool:
-        """Tell whether *message* belongs to the present join of its topic."""
-        topic = self.topics.get(message.topic)
-        if topic is None:
-            return False
-        if message.join_ref is None:
-            return topic.status is _JOINED
-        live = topic.status is _JOINED or topic.status is TopicStatus.LEAVING
-        # A join that was left before it was let in has no messages: nobody was told of it.
-        return live and topic.confirmed and message.join_ref == topic.join_ref
-
     def has_ended(self, topic: Topic) -> bool:
         """Tell whether no message of *topic* can come any more, as the wire stands."""
         connection = self.uplink.connection
@@ -414,11 +367,6 @@ class ClientServer(Dispatcher, restart="permanent"):
     def health(self) -> Health:
         """Take a snapshot of how the link is doing."""
         return health_of(self)
-
-    @property
-    def shows_payloads(self) -> bool:
-        """Whether payloads may stand in log lines and reports."""
-        return self.uplink.config is not None and self.uplink.config.log_payloads
 
     def format_status(self, status: Status, /) -> Status:
         """Show the last frames in reports, and no payload unless that is wanted."""
@@ -451,12 +399,12 @@ class ClientServer(Dispatcher, restart="permanent"):
             return None
         match event:
             case TopicJoined(topic=topic, response=response):
-                result = await self._call("handle_join", topic, response, self.socket)
+                result = await self.call_back("handle_join", topic, response, self.socket)
                 return await self._then_gap(topic, result)
             case TopicLeft(topic=topic):
-                return await self._call("handle_leave", topic, self.socket)
+                return await self.call_back("handle_leave", topic, self.socket)
             case _:
-                return await self._call(
+                return await self.call_back(
                     "handle_topic_close", event.topic, event.reason, self.socket
                 )
 
@@ -466,108 +414,17 @@ class ClientServer(Dispatcher, restart="permanent"):
         over = isinstance(result, Stop) or self._process.stopping
         if over or topic is None or topic.status is not TopicStatus.JOINED or not topic.gap:
             return result
-        after = await self._call("handle_gap", name, topic.last_seen, self.socket)
+        after = await self.call_back("handle_gap", name, topic.last_seen, self.socket)
         return result if after is None else after
-
-    def _call(self, name: str, *args: Any, raises: bool = False) -> Coroutine[Any, Any, Any]:
-        """Call the callback *name*, to be awaited."""
-        topic = None if name in _NO_TOPIC else args[0]
-        return self._guard(name, getattr(self.client, name)(*args), topic, raises=raises)
-
-    async def _guard(
-        self,
-        name: str,
-        callback: Coroutine[Any, Any, Any],
-        topic: str | None,
-        *,
-        raises: bool = False,
-    ) -> Any:
-        """Await *callback*, and give what it returned; a ``LinkError`` ends it only, unless *raises*."""
-        try:
-            if telemetry.attached(_event_of(name)):
-                callback = self._told(name, callback, topic)
-            return self._checked(name, await callback)
-        except (LinkError, BaseExceptionGroup) as error:
-            return self._ended_early(name, error, raises=raises)
-
-    async def _told(
-        self, name: str, callback: Coroutine[Any, Any, Any], topic: str | None
-    ) -> Any:
-        """Await *callback* within the span that tells of it."""
-        about = {} if topic is None else {"topic": topic}
-        with telemetry.span(
-            _event_of(name), clock=trio.current_time, client=self.uplink.client, **about
-        ):
-            return self._checked(name, await callback)
-
-    def _ended_early(
-        self, name: str, error: LinkError | BaseExceptionGroup[Any], *, raises: bool = False
-    ) -> None:
-        """Note that a ``LinkError`` ended a callback; raise what is more than that, or all if *raises*."""
-        if isinstance(error, BaseExceptionGroup):
-            links, rest = error.split(LinkError)
-            if rest is not None:
-                # Beside an Exit the Exit wins; beside a bug the bug is what is told.
-                raise (rest if links is not None else error) from None
-        if raises:
-            raise error
-        self._ended_by(name, error)
-
-    def _checked(self, name: str, result: Any) -> Any:
-        """Give *result* on, if the callback *name* may return it."""
-        if result is None and name != "handle_call":
-            return None
-        accepted = _ACCEPTED.get(name, (NoReply, Stop))
-        if isinstance(result, accepted):
-            return result
-        # It may well be a payload.
-        what = f"{result!r}" if self.shows_payloads else f"a value of type {type(result).__name__}"
-        if inspect.iscoroutine(result):
-            what = f"the coroutine {result.__qualname__}: did you forget await?"
-            result.close()
-        names = [] if name == "handle_call" else ["None"]
-        names += [kind.__name__ for kind in accepted]
-        raise BadReturnError(
-            f"{type(self.client).__qualname__}.{name} returned {what} (it takes {', '.join(names)})",
-            value=result,
-        )
-
-    def _ended_by(self, name: str, error: BaseException) -> None:
-        shown = error if self.shows_payloads else without_payload(error)
-        logger.warning("%s: %s ended early: %s", self.ref, name, shown)
-        self._execute("slipstream.client.link_error", callback=name, error=error)
 
     def _gave_up(self, reason: ExitReason) -> SupervisorGaveUpError:
         story = self.connections.gave_up if self.connections is not None else None
         return story or SupervisorGaveUpError("the connection supervisor ended", reason=reason)
 
-    async def _or_gave_up(self, result: Any) -> Any:
-        """Give *result*, or what the client wants now that the policy gave up."""
-        link = self.uplink
-        if link.fatal is None or link.gave_up_told or isinstance(result, Stop):
-            return result
-        link.gave_up_told = True
-        reason = link.last_end.reason if link.last_end is not None else ClosedByClient()
-        wanted = await self._call("handle_gave_up", reason, self.socket)
-        return result if wanted is None else wanted
-
     def _look_again(self) -> None:
         """Let the policy's giving up be handled, where a wait in this callback brought it about."""
         if self.uplink.fatal is not None and not self.uplink.gave_up_told:
             self.post(Nudge())
-
-    def _execute(self, event: str, /, **metadata: Any) -> None:
-        if telemetry.attached(event):
-            telemetry.execute(event, client=self.uplink.client, **metadata)
-
-
-def _event_of(name: str) -> str:
-    """Give the telemetry event of the callback *name*."""
-    try:
-        return _EVENTS[name]
-    except KeyError:
-        event = _EVENTS[name] = f"slipstream.client.{name}"
-        return event
 
 
 def _uncounted_unless_a_bug(reason: ExitReason, _: int) -> float | None:

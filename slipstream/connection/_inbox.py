@@ -192,14 +192,19 @@ class Inbox:
         """Note that the client took *event* out of its mailbox."""
         if type(event) is Nudge:
             self._nudged = False
-        if not self._batches:
+        self.message_taken()
+
+    def message_taken(self) -> None:
+        """Note that the client took a message out of its mailbox."""
+        batches = self._batches
+        if not batches:
             return
-        batch = self._batches[0]
-        batch[0] -= 1
+        batch = batches[0]
         self.count -= 1
-        if batch[0] == 0:
+        left = batch[0] = batch[0] - 1
+        if not left:
             self.bytes -= batch[1]
-            self._batches.popleft()
+            batches.popleft()
         # Not at the limit but well below it: else reading would stop and go with every message.
         if (
             self._room_wanted

@@ -64,7 +64,7 @@ class _RecordedServer(ClientServer):
     The client itself is untouched: an object of its own class.
     """
 
-    _current: Call | None = None
+    is_watched = True
     _given: tuple[Any, ...] | None = None
 
     async def init(
@@ -75,35 +75,23 @@ class _RecordedServer(ClientServer):
         self._notes.incarnation(self.ref)
         return await super().init(client_class, given)
 
-    def _call(self, name: str, *args: Any, raises: bool = False) -> Coroutine[Any, Any, Any]:
+    def call_back(self, name: str, *args: Any, raises: bool = False) -> Coroutine[Any, Any, Any]:
         self._given = args[:-1]
-        return super()._call(name, *args, raises=raises)
+        return super().call_back(name, *args, raises=raises)
 
-    async def _guard(
-        self,
-        name: str,
-        callback: Coroutine[Any, Any, Any],
-        topic: str | None,
-        *,
-        raises: bool = False,
-    ) -> Any:
+    async def told(self, name: str, callback: Coroutine[Any, Any, Any], topic: str | None) -> Any:
         args, self._given = self._given, None
         if args is None:  # the way of messages, which has no time for a call more
             args = _arguments(callback, self.client, self.socket)
-        call = self._current = self._notes.begin(name, args)
+        call = self._notes.begin(name, args)
         try:
-            call.result = await super()._guard(name, callback, topic, raises=raises)
+            call.result = await super().told(name, callback, topic)
         except BaseException as error:
             call.error = error
             raise
         finally:
             self._notes.end(call)
         return call.result
-
-    def _ended_by(self, name: str, error: BaseException) -> None:
-        if self._current is not None:
-            self._current.error = error
-        super()._ended_by(name, error)
 
 
 def _arguments(callback: Any, *known: object) -> tuple[Any, ...]:
