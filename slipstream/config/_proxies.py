@@ -128,14 +128,15 @@ def proxy_from_environment(uri: str) -> str | None:
     host's name up, where the system's exceptions are addresses.
     """
     parts = urlsplit(uri)
-    secure = parts.scheme == "wss"
-    if proxy_bypass(f"{parts.hostname}:{parts.port or (443 if secure else 80)}"):
-        return None
     known = getproxies()
-    for name in _LOOKED_UP[parts.scheme]:
-        if found := known.get(name):
-            # curl, too, takes "host:port"; macOS gives its SOCKS proxy as http://host:port.
-            rest = found.removeprefix("http://") if name == "socks" else found
-            scheme = "socks5h" if name == "socks" else "http"
-            return rest if "://" in rest else f"{scheme}://{rest}"
-    return None
+    name = next(filter(known.get, _LOOKED_UP[parts.scheme]), None)
+    # Exceptions are looked at only where there is something to be excepted from: it takes a while.
+    secure = parts.scheme == "wss"
+    host = f"{parts.hostname}:{parts.port or (443 if secure else 80)}"
+    if name is None or proxy_bypass(host):
+        return None
+    found = known[name]
+    # curl, too, takes "host:port"; macOS gives its SOCKS proxy as http://host:port.
+    rest = found.removeprefix("http://") if name == "socks" else found
+    scheme = "socks5h" if name == "socks" else "http"
+    return rest if "://" in rest else f"{scheme}://{rest}"

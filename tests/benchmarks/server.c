@@ -4,6 +4,8 @@
  *
  *   /blast?size=S&count=N[&binary=1]   wait for a message, then send N of S bytes, and a Close
  *   /phoenix?count=N                   wait for a join, answer it, then send N broadcasts and "done"
+ *   /fleet?topics=T&clients=C&count=N  answer T joins, wait until C clients are so far, and a moment;
+ *                                      then send N broadcasts in turn to all topics, and "done"
  *   /count                             count what comes, and answer "?" with the number
  *   /echo                              send everything back; what came together goes together
  *
@@ -11,6 +13,7 @@
  * trusts its clients: frames are not checked, and fragments are messages.
  */
 
+#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -213,9 +216,53 @@ static int send_phoenix(Connection *c) {
     return sent;
 }
 
+static int send_fleet(Connection *c) {
+    static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    static pthread_cond_t opened = PTHREAD_COND_INITIALIZER;
+    static uint64_t ready = 0;
+    uint64_t topics = number_in(c->path, "topics="), clients = number_in(c->path, "clients=");
+    uint64_t count = number_in(c->path, "count="), frames = topics;
+    Buffer block = {0};
+    char text[256];
+    while (frames * 150 < BLOCK_BYTES) frames += topics;
+    if (frames > count) frames = count;
+    for (uint64_t i = 0; i < frames; i++) {
+        int size = snprintf(text, sizeof text,
+            "[null,null,\"bench:%llu\",\"tick\",{\"n\":12345,\"user\":\"someone\",\"body\":\"xxxxxxxxxxxxxxxxxxxx"
+            "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\",\"at\":1700000000.5}]",
+            (unsigned long long)(i % topics));
+        append_frame(&block, TEXT, text, (uint64_t)size);
+    }
+    int sent = flush_out(c);
+    pthread_mutex_lock(&gate);
+    if (++ready >= clients) pthread_cond_broadcast(&opened);
+    while (ready < clients) pthread_cond_wait(&opened, &gate);
+    pthread_mutex_unlock(&gate);
+    usleep(500000);
+    for (; sent && count >= frames; count -= frames) sent = send_all(c->socket, block.data, block.size);
+    free(block.data);
+    append_frame(&c->out, TEXT, "[null,null,\"bench:0\",\"done\",{}]", 31);
+    return sent;
+}
+
+static int answer_join(Connection *c, const unsigned char *payload, uint64_t size) {
+    static const char join[] = "\"phx_join\"";
+    static const char ok[] = "\"phx_reply\",{\"response\":{},\"status\":\"ok\"}]";
+    const unsigned char *event = memmem(payload, size, join, sizeof join - 1);
+    if (!event) return 1;
+    Buffer reply = {0};
+    append(&reply, payload, (size_t)(event - payload));
+    append(&reply, ok, sizeof ok - 1);
+    append_frame(&c->out, TEXT, reply.data, reply.size);
+    free(reply.data);
+    return ++c->counted == number_in(c->path, "topics=") ? send_fleet(c) : 1;
+}
+
 static int take_message(Connection *c, int opcode, unsigned char *payload, uint64_t size) {
     if (is_at(c, "/echo")) {
         append_frame(&c->out, opcode, payload, size);
+    } else if (is_at(c, "/fleet")) {
+        return answer_join(c, payload, size);
     } else if (!is_at(c, "/count")) {
         if (c->counted++ == 0) return is_at(c, "/blast") ? send_blast(c) : send_phoenix(c);
     } else if (size == 1 && *payload == '?') {

@@ -5,7 +5,6 @@ Nothing here waits for anything outside, so on a machine at rest CPU time is the
 
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -19,11 +18,9 @@ from slipstream.otp import (
     open_supervisor,
 )
 from tests.benchmarks.clients.job import Stopwatch
+from tests.benchmarks.comparing import Job
 
-__all__ = ["JOBS", "Job"]
-
-Job = Callable[[int], Awaitable[float]]
-"""Does something *count* times, and gives what each took: CPU seconds, or bytes."""
+__all__ = ["JOBS"]
 
 
 class Idle(GenServer):

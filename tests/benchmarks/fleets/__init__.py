@@ -1,0 +1,1 @@
+"""What whole clients cost, one and many."""
