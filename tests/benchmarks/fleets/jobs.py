@@ -16,7 +16,7 @@ from .server import open_fast_server, open_phoenix
 
 __all__ = ["JOBS"]
 
-MESSAGES = 200_000
+MESSAGES = 1_000_000
 PERIOD = 0.005
 """Seconds between two looks at the delay of the event loop."""
 
