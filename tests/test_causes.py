@@ -88,7 +88,7 @@ def test_literal_delays_replace_the_spread_of_the_table_but_no_entry_of_ones_own
 
 
 def test_credentials_are_asked_for_once_at_once_and_then_ever_more_seldom() -> None:
-    """d14."""
+    """complaint-12, d14."""
     policy = high({}, first=1.0)
     verdicts = [policy.verdict(refused(403), 7, refreshable=True, refreshes=n) for n in (0, 1, 9)]
     assert verdicts == [Retry(delay, refresh=True) for delay in (0.0, 2.0, 300.0)]

@@ -412,7 +412,7 @@ def test_a_list_of_delays_is_taken_literally_and_its_last_repeats() -> None:
 def test_delays_lie_within_the_policys_bounds(
     attempt: int, first: float, factor: float, maximum: float
 ) -> None:
-    """Contract invariant 9, complaint 11: full jitter, and no overflow."""
+    """Contract invariant 9, complaint-11: full jitter, and no overflow."""
     policy = ReconnectPolicy(first=first, factor=factor, maximum=maximum)
     assert 0.0 <= policy.delay(attempt) <= maximum
 

@@ -117,6 +117,8 @@ def test_what_a_provider_raised_is_kept_and_never_printed() -> None:
 
 
 def test_a_provider_has_its_own_time() -> None:
+    """complaint-16."""
+
     async def scenario() -> None:
         with pytest.raises(ConnectError, match="longer than provider_timeout, 2 s"):
             await provide(trio.sleep_forever, timeout=2.0, what="headers")

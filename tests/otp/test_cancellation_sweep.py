@@ -391,7 +391,7 @@ def _run(scenario: Scenario, step: int) -> tuple[bool, int]:
 def test_cancelled_at_any_step_it_ends_in_order_and_leaves_nothing(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TRI-011, TRI-012, TRI-053, TRI-098, section 4.5: for every step there is."""
+    """complaint-29, TRI-011, TRI-012, TRI-053, TRI-098, section 4.5: for every step there is."""
     draw_orders(monkeypatch, 0)
     cancelled, steps = _run(scenario, -1)
     assert not cancelled

@@ -289,7 +289,7 @@ def test_a_leave_while_joining_drops_the_late_ok() -> None:
 
 
 def test_join_leave_join_back_to_back_is_keyed_by_join_ref() -> None:
-    """The ground truth: ok, ok, close(old), ok."""
+    """complaint-19. The ground truth: ok, ok, close(old), ok."""
     wire = Wire()
     first = wire.join()
     leave = wire.do(LeaveTopic("t", 5.0))
@@ -426,7 +426,7 @@ def test_the_end_of_the_connection_settles_everything() -> None:
 
 
 def test_a_push_times_out_at_its_deadline_which_starts_when_it_is_written() -> None:
-    """Rows 23, 40; JS-PU4."""
+    """complaint-23; rows 23, 40; JS-PU4."""
     wire = Wire()
     join_ref = wire.joined()
     ref = wire.push(5.0, write=False)
@@ -440,7 +440,7 @@ def test_a_push_times_out_at_its_deadline_which_starts_when_it_is_written() -> N
 
 
 def test_a_join_times_out_and_the_server_is_told_to_forget_it() -> None:
-    """Row 23, JS-JT2."""
+    """complaint-10; row 23, JS-JT2."""
     wire = Wire()
     ref = wire.join(timeout=5.0)
     events, frames = wire.at(105.0)
@@ -593,7 +593,7 @@ def test_any_byte_renews_the_time_of_a_heartbeat() -> None:
 
 
 def test_a_server_that_talks_but_does_not_answer_gets_another_heartbeat() -> None:
-    """Row 4: inbound traffic never replaces a heartbeat."""
+    """complaint-9; row 4: inbound traffic never replaces a heartbeat."""
     wire = Wire(interval=30.0)
     first = beat(wire, 130.0)
     for now in range(135, 160, 5):
@@ -637,7 +637,7 @@ def test_a_ref_that_was_drawn_before_is_used() -> None:
 
 
 def test_memory_stays_flat_over_failed_joins_and_unanswered_pushes() -> None:
-    """Complaint 3: 10⁵ of each."""
+    """complaint-3: 10⁵ of each."""
     wire = Wire()
     machine = wire.machine
     wire.joined("busy")

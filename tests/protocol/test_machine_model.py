@@ -396,6 +396,7 @@ class FirstVersion(SocketAgainstModel):
 
 @pytest.mark.parametrize("machine", [SocketAgainstModel, TwoTopicsEightRefs, FirstVersion])
 def test_the_machine_agrees_with_the_model(machine: type[SocketAgainstModel]) -> None:
+    """complaint-21."""
     case = machine.TestCase
     case.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
     case().runTest()

@@ -20,7 +20,7 @@ from tests.protocol.test_machine import OK, UNMATCHED, Wire
 
 
 def test_memory_stays_flat_over_joins_and_pushes_that_time_out() -> None:
-    """Complaint 3: 10⁵ of each, none of them answered."""
+    """complaint-3: 10⁵ of each, none of them answered."""
     wire = Wire()
     machine = wire.machine
     wire.joined("busy")

@@ -302,7 +302,7 @@ def test_json_messages_survive_the_round_trip(message: Message, own_codec: bool)
 
 @given(messages("client", payloads=binary_payloads()), messages(payloads=binary_payloads()))
 def test_binary_messages_survive_the_round_trip(ours: Message, theirs: Message) -> None:
-    """Complaint 27: both directions."""
+    """complaint-27: both directions."""
     for sender, receiver, message in ((CLIENT, SERVER, ours), (SERVER, CLIENT, theirs)):
         frame = sender.encode(message)
         assert receiver.decode(frame.data if frame.binary else frame.data.decode()) == message

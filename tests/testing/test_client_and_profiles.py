@@ -45,6 +45,7 @@ class Staying(SlipstreamClient):
 
 @pytest.mark.parametrize("like", LIKES)
 async def test_a_client_comes_back_from_what_is_no_fault_of_its(like: Any) -> None:
+    """complaint-20."""
     policy = ReconnectPolicy(first=0.01, factor=1.0, maximum=0.01)
     async with PhoenixServer(ROOMS, like=like) as server:
         async with open_supervisor([(Staying, Config(server.url, reconnect=policy))]):

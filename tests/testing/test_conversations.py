@@ -270,6 +270,7 @@ def test_v1_is_spoken_to_a_client_that_speaks_it() -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(conversations(["a", "b"]) | illegal_conversations(["a", "b"]))
 def test_no_server_kills_a_client(conversation: list[Step]) -> None:
+    """complaint-5."""
     calls, _ = played(conversation)
     assert calls.count(("init",)) == 1
 

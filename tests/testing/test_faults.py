@@ -203,6 +203,8 @@ def test_of_many_that_restart_a_server_one_does(caplog: pytest.LogCaptureFixture
 @both_wires
 @pytest.mark.parametrize("fault", [stall_reads(), stall_writes(), half_open()], ids=str)
 def test_a_stalled_connection_ends_by_its_heartbeat(memory: bool, fault: Fault) -> None:
+    """complaint-8."""
+
     async def scenario(memory: bool) -> None:
         async with running(memory=memory, **HEARTBEATS) as client:
             await client.joined()
@@ -545,6 +547,8 @@ scripts = st.lists(
 @settings(max_examples=80, deadline=None)
 @given(scripts)
 def test_a_client_is_well_again_when_all_faults_are_lifted(script: list[Fault]) -> None:
+    """complaint-6."""
+
     async def scenario(memory: bool) -> None:
         async with running(
             memory=memory,

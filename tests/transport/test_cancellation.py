@@ -69,7 +69,7 @@ def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 async def test_a_real_exchange_may_be_cancelled_at_any_step(
     contexts: tuple[ssl.SSLContext, ssl.SSLContext], secure: bool
 ) -> None:
-    """d11, d13: while it connects, upgrades, writes against back-pressure, receives and closes."""
+    """complaint-29, d11, d13: while it connects, upgrades, writes against back-pressure, receives and closes."""
     theirs, ours = contexts
     async with serving(echo, tls=theirs if secure else None) as server:
         await trio.testing.wait_all_tasks_blocked()

@@ -75,7 +75,7 @@ async def test_a_silent_peer_is_silence_and_last_received_shows_it() -> None:
 
 
 async def test_writing_to_a_silent_peer_ends_by_write_timeout() -> None:
-    """d03: small frames go into the buffers of the network, until one does not."""
+    """complaint-2, d03: small frames go into the buffers of the network, until one does not."""
     async with behind_a_proxy(write_timeout=0.3) as (_, proxy, request):
         async with connect(request) as transport:
             await silenced(proxy, transport)

@@ -247,6 +247,7 @@ async def test_a_proxy_that_ends_tcp_is_noticed_at_once(scheme: str, sent: bytes
 
 @pytest.mark.parametrize("scheme", ["http", "socks5h", "socks4"])
 async def test_a_proxy_that_does_not_answer_ends_by_connect_timeout(scheme: str) -> None:
+    """complaint-1."""
     error = await refused(Connection.read_end, scheme=scheme, connect_timeout=0.2)
     assert isinstance(error.__cause__, trio.TooSlowError)
 

@@ -62,6 +62,7 @@ async def test_an_impossible_name_fails_in_step_dns() -> None:
 
 
 async def test_a_name_server_that_does_not_answer_ends_by_connect_timeout() -> None:
+    """complaint-1."""
     async with names():
         error = await failed("ws://slow/", connect_timeout=0.2)
     assert error.step == "dns"
@@ -71,7 +72,7 @@ async def test_a_name_server_that_does_not_answer_ends_by_connect_timeout() -> N
 
 @on_linux
 async def test_an_unanswered_syn_ends_by_connect_timeout() -> None:
-    """h09."""
+    """complaint-1, h09."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)

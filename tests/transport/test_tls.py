@@ -167,7 +167,7 @@ async def test_a_server_that_knows_only_old_tls_is_refused(authority: trustme.CA
 async def test_a_client_hello_that_is_never_answered_ends_by_connect_timeout(
     authority: trustme.CA,
 ) -> None:
-    """t01g: and the server sees the end of TCP."""
+    """complaint-1, t01g: and the server sees the end of TCP."""
 
     async def script(connection: Connection) -> End:
         hello = await connection.stream.receive_some(1)
@@ -196,7 +196,7 @@ async def test_a_server_without_tls_is_refused(authority: trustme.CA) -> None:
 async def test_tls_that_is_cut_without_close_notify_is_no_clean_end(
     authority: trustme.CA, sent: bytes
 ) -> None:
-    """t02: inside a frame and between frames; the server sees our end of TCP, and no Close."""
+    """complaint-4, t02: inside a frame and between frames; the server sees our end of TCP, and no Close."""
 
     async def script(connection: Connection) -> End:
         await connection.accept()
@@ -324,6 +324,7 @@ VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVe
 async def test_a_server_may_want_a_certificate_of_ours(
     authority: trustme.CA, version: ssl.TLSVersion
 ) -> None:
+    """complaint-30."""
     async with serving(echo_until_close, tls=demanding(authority, version)) as server:
         context = client_context(authority)
         authority.issue_cert("client.example").configure_cert(context)

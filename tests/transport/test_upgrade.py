@@ -75,7 +75,7 @@ async def test_an_upgrade_that_is_never_answered_ends_by_connect_timeout() -> No
 
 @pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 426, 429, 500, 503])
 async def test_a_refusal_has_status_headers_and_body(status: int) -> None:
-    """h02: redirects are refusals, too."""
+    """complaint-17, h02: redirects are refusals, too."""
     head = (
         f"HTTP/1.1 {status} Because\r\nRetry-After: 7\r\nLocation: /a\r\nContent-Length: 4\r\n\r\n"
     )
@@ -281,6 +281,8 @@ async def test_bytes_that_trio_websocket_cannot_read_are_a_connect_error() -> No
 
 
 async def test_the_request_says_what_was_asked_for_and_the_transport_what_was_answered() -> None:
+    """complaint-30."""
+
     async def script(connection: Connection) -> tuple[bytes, str | None, str | None, str | None]:
         await connection.accept("Sec-WebSocket-Protocol: phoenix", "X-Request-Id: r1")
         await connection.read_close()
