@@ -16,6 +16,7 @@ RECORDED = [
 def test_a_recorded_conversation_gives_the_events_that_are_written_beside_it(
     server: str, scenario: str
 ) -> None:
+    """complaint-20: what versions of Phoenix did, each on both web servers."""
     expected = (TRANSCRIPTS / server / f"{scenario}.events").read_text().splitlines()
     assert replay(server, scenario) == expected
 
