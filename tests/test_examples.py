@@ -1,5 +1,6 @@
 """Every example of the guides runs, and the guides show the very files that do."""
 
+import asyncio
 import importlib.util
 import itertools
 import os
@@ -7,7 +8,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from slipstream.testing import Channel, PhoenixServer
+from slipstream.testing import Channel, ConnectInfo, Ok, PhoenixServer, ServerSocket
 from tests.otp.support import run_virtually
 from tests.presence_model import Tracker
 from tests.realtime import serving_realtime
@@ -48,6 +49,9 @@ async def running(
     name: str,
     capsys: pytest.CaptureFixture[str],
     channels: dict[str, type[Channel]] | None = None,
+    *,
+    main: Callable[[str], Awaitable[None]] | None = None,
+    **serving: Any,
 ) -> AsyncGenerator[Any]:
     """Run an example against the server that the guide shows; give it, and what was printed."""
     printed = ""
@@ -61,8 +65,8 @@ async def running(
         return printed
 
     with trio.fail_after(20):
-        async with PhoenixServer(channels) as server, trio.open_nursery() as nursery:
-            nursery.start_soon(load(name).main, server.url)
+        async with PhoenixServer(channels, **serving) as server, trio.open_nursery() as nursery:
+            nursery.start_soon(main or load(name).main, server.url)
             yield server, until
             nursery.cancel_scope.cancel()
 
@@ -274,9 +278,153 @@ async def test_supabase(capsys: pytest.CaptureFixture[str]) -> None:
     assert server.refused == 0
 
 
+async def test_the_till_books_each_sale_though_the_connection_comes_and_goes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """complaint-24, complaint-7: the server may get a sale twice, and knows it by its number."""
+    booked: list[Any] = []
+
+    class Book(Channel):
+        async def handle_in(self, event: str, payload: Any, socket: ServerSocket, /) -> Ok | None:
+            booked.append(payload)
+            if len(booked) == 1:
+                self.socket.drop()  # between the booking and the answer
+                return None
+            return Ok()
+
+    async with running("till", capsys, {"till": Book}) as (_, until):
+        printed = await until(lambda text: "booked {" in text)
+    first, second = booked
+    assert first == second
+    assert printed.splitlines()[-2:] == [
+        "not booked yet: ConnectionLost",
+        "booked {'item': 'tea', 'price': 2.5}",
+    ]
+
+
+async def test_a_client_beside_asyncio(capsys: pytest.CaptureFixture[str]) -> None:
+    rooms = load("server")
+    with trio.fail_after(20):
+        async with PhoenixServer({"rooms:*": rooms.Room}) as server:
+            main = partial(asyncio.run, load("beside_asyncio").main(server.url))
+            await trio.to_thread.run_sync(main)
+            await server.wait_connections(0)
+    assert capsys.readouterr().out == "heard new:msg {'body': 'from asyncio'}\n"
+
+
+async def test_the_program_for_those_who_come_from_elixir(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Metrics(Channel):
+        async def handle_in(self, event: str, payload: Any, socket: ServerSocket, /) -> Ok:
+            return Ok({"asked for": event, **payload})
+
+    main = load("from_elixir").main
+    async with running("from_elixir", capsys, {"metrics": Metrics}, main=partial(main, every=0.05)) as (
+        server, until,
+    ):  # fmt: skip
+        await until(lambda text: "metrics {'asked for': 'get', 'format': 'json'}" in text)
+        server.drop()
+        printed = await until(lambda text: text.rstrip().endswith("'json'}") and "lost:" in text)
+    assert "lost: TransportFailed" in printed
+    assert "not asked: ConnectionLost(written=False)" in printed
+
+
+async def test_the_program_for_those_who_come_from_phoenix_js(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tokens: list[str | None] = []
+
+    class Room(Channel):
+        async def join(self, topic: str, payload: Any, socket: ServerSocket, /) -> None:
+            self.user = payload["user"]
+
+        async def handle_info(self, message: Any, /) -> None:
+            self.presence.track(self.user, {"status": "online"})
+            self.push("presence_state", self.presence.list())
+
+        async def handle_in(self, event: str, payload: Any, socket: ServerSocket, /) -> Ok:
+            self.broadcast(event, {"user": self.user, **payload})
+            return Ok({"seen": True})
+
+    def connect(info: ConnectInfo) -> bool:
+        tokens.append(info.auth_token)
+        return True
+
+    async with running(
+        "from_phoenix_js", capsys, {"rooms:*": Room}, connect=connect
+    ) as (server, until):  # fmt: skip
+        await until(lambda text: "ann says hello" in text and "here: ann" in text)
+        server.crash("rooms:lobby", ValueError("meant"))
+        await until(lambda text: text.count("ann says hello") == 2)
+        server.drop()
+        printed = await until(lambda text: text.count("ann says hello") == 3)
+    assert tokens == ["a fresh one"] * 2
+    assert printed.count("said {'seen': True}") >= 2
+    assert "out: ChannelCrashed(payload={'reason': 'channel_crash'})" in printed
+    assert "lost: TransportFailed" in printed
+
+
+async def test_the_program_for_those_who_come_from_phoenix_channels_python_client(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Room(Channel):
+        pass
+
+    async with running("from_pcp", capsys, {"room:*": Room}) as (server, until):
+        await server.wait_joined("room:lobby")
+        assert server.requests[0].params["api_key"] == "secret"
+        server.broadcast("room:lobby", "user_join", {"name": "bob"})
+        server.broadcast("room:lobby", "said", {"body": "hi"})
+        await until(lambda text: "said" in text)
+        await server.stop_channel("room:lobby")
+        printed = await until(lambda text: "dropped" in text)
+    assert printed.splitlines() == [
+        "joined: bob",
+        "other: said {'body': 'hi'}",
+        "dropped: room:lobby ChannelClosed()",
+    ]
+
+
+async def test_the_program_for_those_who_come_from_realtime_py(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    heard: list[Any] = []
+    keys: list[str] = []
+
+    class Room(Channel):
+        async def join(self, topic: str, payload: Any, socket: ServerSocket, /) -> None:
+            self.key = payload["config"]["presence"]["key"]
+            keys.append(payload["access_token"])
+
+        async def handle_in(self, event: str, payload: Any, socket: ServerSocket, /) -> None:
+            if event == "presence" and payload["event"] == "track":
+                self.presence.track(self.key, payload["payload"])
+                self.push("presence_state", self.presence.list())
+            else:
+                heard.append(payload)
+
+    async with running("from_realtime_py", capsys, {"realtime:*": Room}) as (server, until):
+        await until(lambda text: "here: ann" in text)
+        said = {"type": "broadcast", "event": "cursor", "payload": {"x": 3, "y": 4}}
+        server.broadcast("realtime:room-1", "broadcast", said)
+        printed = await until(lambda text: "moved" in text)
+    assert keys == ["anon-key"]
+    assert heard == [{**said, "payload": {"x": 1, "y": 2}}]
+    assert printed.splitlines()[0] == "subscribed realtime:room-1"
+    assert printed.splitlines()[-1] == "moved {'x': 3, 'y': 4}"
+
+
 @pytest.mark.parametrize(
     ("guide", "count"),
-    [("getting-started", 6), ("connections", 3), ("supervision", 19), ("testing", 11)],
+    [
+        ("getting-started", 6),
+        ("connections", 3),
+        ("supervision", 19),
+        ("testing", 11),
+        ("reliability", 1),
+        ("migrating", 5),
+    ],
 )
 def test_a_guide_shows_the_files_that_run(guide: str, count: int) -> None:
     shown = dict(SHOWN.findall((GUIDES / f"{guide}.md").read_text()))
