@@ -86,7 +86,7 @@ async def test_a_write_that_stalls_ends_the_connection_and_what_is_queued_stays_
 
 
 async def test_a_heartbeat_that_cannot_even_be_written_is_found_out_too(socket_test: Any) -> None:
-    """complaint-2, complaint-8: the deadlines are nobody's who waits for the write."""
+    """complaint-2, complaint-8: by the time-out of the write, since its own has not begun."""
     config = Config(URI, write_timeout=5.0, heartbeat_interval=30.0)
     async with socket_test(Visitor, config) as test:
         await test.connect_and_join(TOPIC)
