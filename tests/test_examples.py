@@ -324,9 +324,9 @@ async def test_the_program_for_those_who_come_from_elixir(
         server, until,
     ):  # fmt: skip
         await until(lambda text: "metrics {'asked for': 'get', 'format': 'json'}" in text)
-        server.drop()
+        await server.restart(down_for=0.3)
         printed = await until(lambda text: text.rstrip().endswith("'json'}") and "lost:" in text)
-    assert "lost: TransportFailed" in printed
+    assert "lost: ClosedByServer" in printed
     assert "not asked: ConnectionLost(written=False)" in printed
 
 
