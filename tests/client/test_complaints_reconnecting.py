@@ -73,7 +73,7 @@ async def test_a_thousand_clients_come_back_from_a_restart_one_by_one(
 
     async with PhoenixServer({"rooms:*": Room}, memory=True) as server:
         config = Config(server.url, transport=server.open_transport, reconnect=reconnect)
-        clients = [Visitor.child_spec(config, id=number) for number in range(size)]
+        clients = [SlipstreamClient.child_spec(config, id=number) for number in range(size)]
         async with open_supervisor(clients):
             await server.wait_connections(size)
             server.on_traffic = note
