@@ -244,15 +244,19 @@ class Pushes:
             self._room.set()
 
     def _failure(self) -> PushFailure:
-        if self._host.uplink.phase is Phase.OPEN:
+        link = self._host.uplink
+        if link.phase is Phase.OPEN and link.ending is None:
             return TopicGone()
         return ConnectionLost(written=False)
 
     def _error(self, topic: str) -> LinkError:
-        if self._host.uplink.phase is Phase.OPEN:
+        link = self._host.uplink
+        if link.ending is not None:
+            return DisconnectedError(link.ending)
+        if link.phase is Phase.OPEN:
             known = self._topics.get(topic)
             return TopicClosedError(topic, known.reason if known is not None else None)
-        ended = self._host.uplink.last_end
+        ended = link.last_end
         return DisconnectedError(ended.reason if ended is not None else None)
 
     def _fail(self, ref: str, topic: str, waiter: Waiter | None, reason: PushFailure) -> None:

@@ -146,6 +146,11 @@ class Connection(GenServer, restart="permanent"):
         return self._machine.topic_of_push(ref) if self._machine is not None else None
 
     @property
+    def ending(self) -> DisconnectReason | None:
+        """Why the open connection takes no more, once that is so; its end is told when it has closed."""
+        return self._transport.closed if self._transport is not None else None
+
+    @property
     def last_rtt(self) -> float | None:
         """Seconds between the last heartbeat and its answer."""
         return self._machine.last_rtt if self._machine is not None else None

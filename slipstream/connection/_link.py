@@ -95,6 +95,11 @@ class Wire(Protocol):
         ...
 
     @property
+    def ending(self) -> DisconnectReason | None:
+        """Why it takes no more, once that is so."""
+        ...
+
+    @property
     def last_rtt(self) -> float | None:
         """Seconds between the last heartbeat and its answer."""
         ...
@@ -311,6 +316,11 @@ class Link:
     def up(self) -> bool:
         """Whether a connection is open, and is not one that the client has just hung up."""
         return self._phase is Phase.OPEN and not self._hung_up
+
+    @property
+    def ending(self) -> DisconnectReason | None:
+        """Why the connection takes no more, once that is so; its end is told a little later."""
+        return self.connection.ending if self.connection is not None else None
 
     @property
     def undecided(self) -> bool:

@@ -5,18 +5,21 @@ Each test names its complaints. The guide to reliability says what this library 
 
 import inspect
 import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
 from hypothesis import given, settings, strategies as st
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from slipstream import (
     ChannelReply,
     Config,
     PresenceDiff,
     RejoinPolicy,
+    Reply,
     SlipstreamClient,
     Socket,
     open_socket,
@@ -36,6 +39,7 @@ from slipstream.reasons import (
     HeartbeatTimeout,
     JoinRefused,
     TopicGone,
+    TransportFailed,
 )
 from slipstream.testing import Channel, Ok, PhoenixServer, ServerSocket, open_socket_test
 from slipstream.testing.otp import check_leaks
@@ -235,6 +239,61 @@ async def test_a_push_that_cannot_go_out_has_an_end_that_one_is_told(socket_test
         )
         await test.connect_and_join(TOPIC)
         await test.refute_push(within=60.0)
+
+
+@pytest.mark.parametrize("joined", [True, False])
+async def test_while_a_connection_is_ending_there_is_none_any_more(
+    joined: bool, autojump_clock: MockClock
+) -> None:
+    """complaint-24, complaint-7: it may take close_timeout until the end is told; nothing is said of the topic."""
+    calls: list[Any] = []
+
+    class Noting(Visitor):
+        async def init(self, argument: Any, socket: Socket, /) -> None:
+            socket.connect(argument)
+
+        async def handle_push_failed(self, ref: str, reason: Any, socket: Socket, /) -> None:
+            calls.append((ref, reason))
+
+        async def handle_disconnect(self, reason: Any, socket: Socket, /) -> None:
+            calls.append(reason)
+
+        async def handle_call(self, request: Any, caller: Any, socket: Socket, /) -> Reply:
+            return Reply(socket)
+
+    class Slow(Echo):
+        async def join(self, topic: str, payload: Any, socket: ServerSocket, /) -> None:
+            await trio.sleep(0.0 if joined else 5.0)
+
+    async with PhoenixServer({"rooms:*": Slow}, memory=True) as server:
+
+        @asynccontextmanager
+        async def slow_to_end(
+            request: ConnectRequest, /, *, on_written: Any
+        ) -> AsyncGenerator[Any]:
+            async with server.open_transport(request, on_written=on_written) as transport:
+                yield transport
+                await trio.sleep(2.0)
+
+        config = Config(server.url, transport=slow_to_end, reconnect=[60.0])
+        async with open_supervisor([(Noting, config)]) as supervisor:
+            await server.wait_until(lambda: len(server.frames) == 1)
+            socket = await supervisor.child(Noting).call("socket")
+            await wait_all_tasks_blocked()
+            assert socket.joined(TOPIC) is joined
+            server.drop()
+            await trio.sleep(1.0)
+            with pytest.raises(DisconnectedError) as caught:
+                await socket.request(TOPIC, "ask")
+            with pytest.raises(DisconnectedError):
+                await socket.push(TOPIC, "tell", when_unjoined="raise")
+            ref = await socket.push(TOPIC, "tell")
+            queued = await socket.push(TOPIC, "tell", when_unjoined="queue")
+            await trio.sleep(2.0)
+            assert isinstance(caught.value.reason, TransportFailed)
+            assert calls == [(ref, ConnectionLost(written=False)), caught.value.reason]
+            await trio.sleep(20.0)
+            assert calls[2:] == [(queued, ConnectionLost(written=False))]
 
 
 async def test_what_was_missed_over_a_reconnect_can_be_asked_for(socket_test: Any) -> None:
