@@ -57,15 +57,27 @@ async def test_a_push_is_written_once_and_never_again(socket_test: Any) -> None:
         await test.refute_push(within=3600.0)
 
 
-async def test_what_was_queued_before_a_disconnect_is_written_before_it(socket_test: Any) -> None:
-    async with socket_test(Visitor) as test:
+@pytest.mark.parametrize("how", ["disconnect", "stop"])
+async def test_what_was_queued_before_an_end_in_order_is_written_before_it(
+    socket_test: Any, how: str
+) -> None:
+    """Within ``close_timeout``, if the network takes it."""
+    async with socket_test(Visitor, restart="temporary") as test, trio.open_nursery() as nursery:
         await test.connect_and_join(TOPIC)
+        await test.stall(buffers_full=True)
         for number in range(100):
             await test.socket.push(TOPIC, "m", {"n": number})
-        test.socket.disconnect()
-        for number in range(100):
-            await test.assert_push(TOPIC, "m", {"n": number})
+        if how == "stop":
+            nursery.start_soon(test.ref.stop)
+        else:
+            test.socket.disconnect()
+        await test.advance(1.0)
+        await test.resume()
         await test.assert_disconnect(1000)
+        sent = [
+            line.what for line in test.timeline.entries if line.what.startswith(f"→ {TOPIC} m ")
+        ]
+        assert len(sent) == 100
 
 
 async def test_a_crash_loses_what_that_life_had_not_handled(socket_test: Any) -> None:
