@@ -66,7 +66,7 @@ class Socket:
         return {topic.name: str(self._status(topic.name)) for topic in self._server.topics}
 
     def joined(self, topic: str) -> bool:
-        """Tell whether *topic* is joined."""
+        """Tell whether *topic* is joined: whether a push would be sent now."""
         return self._status(topic) is TopicStatus.JOINED
 
     def join_status(self, topic: str) -> str | None:
@@ -115,7 +115,8 @@ class Socket:
         topic = self._server.topics.get(name)
         if topic is None:
             return None
-        lost = not self.connected or topic.generation != self._server.uplink.generation
+        link = self._server.uplink
+        lost = not self.connected or link.ending or topic.generation != link.generation
         if topic.status is TopicStatus.JOINED and lost:
             return TopicStatus.WAITING  # the news has not been handled yet
         return topic.status

@@ -283,6 +283,8 @@ async def test_while_a_connection_is_ending_there_is_none_any_more(
             assert socket.joined(TOPIC) is joined
             server.drop()
             await trio.sleep(1.0)
+            assert socket.join_status(TOPIC) == ("waiting" if joined else "requested")
+            assert not socket.joined(TOPIC)
             with pytest.raises(DisconnectedError) as caught:
                 await socket.request(TOPIC, "ask")
             with pytest.raises(DisconnectedError):
