@@ -15,12 +15,18 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from slipstream import ClientRef, Config, SlipstreamClient, Socket, open_supervisor
-from slipstream.errors import AwaitTimeoutError, DisconnectedError, RemoteProtocolError
+from slipstream.errors import (
+    AwaitTimeoutError,
+    DisconnectedError,
+    RemoteProtocolError,
+    TopicClosedError,
+)
 from slipstream.reasons import (
     ConnectFailed,
     ConnectionLost,
     HeartbeatTimeout,
     JoinTimedOut,
+    TopicGone,
     TransportFailed,
 )
 from slipstream.transport import MemoryNetwork
@@ -371,6 +377,35 @@ async def test_a_request_that_is_pending_when_the_connection_ends_fails_at_once(
         assert [each.reason for each in caught] == [reason]
         await test.assert_callback("handle_push_failed", ref, ConnectionLost(written=True))
         await test.refute_callback("handle_push_failed", plain)  # it owes nothing
+
+
+@pytest.mark.parametrize("end", ["crash", "close", "leave"])
+async def test_a_request_that_is_pending_when_its_channel_ends_fails_at_once(
+    socket_test: Any, end: str
+) -> None:
+    """complaint-7: no server answers then, ever; and the connection goes on."""
+    async with socket_test(Visitor) as test:
+        await test.connect_and_join(TOPIC)
+
+        async def ask() -> None:
+            with pytest.raises(TopicClosedError):
+                await test.socket.request(TOPIC, "ask", timeout=HOUR)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await test.assert_push(TOPIC, "ask")
+            ref = await test.socket.push(TOPIC, "tell", timeout=HOUR)
+            await wait_all_tasks_blocked()
+            match end:
+                case "crash":
+                    await test.crash_topic(TOPIC)
+                case "close":
+                    await test.close_topic(TOPIC)
+                case _:
+                    test.socket.leave(TOPIC)
+        assert trio.current_time() == 0.0
+        await test.assert_callback("handle_push_failed", ref, TopicGone())
+        await test.refute_disconnect()
 
 
 # B. Heartbeats
