@@ -3,6 +3,7 @@
 from slipstream.client import ANY
 
 from ._channel import Answer, Channel, Error, Ok, Refuse, ReplyRef, ReplyWith
+from ._errand import Errand
 from ._faults_injected import Injected
 from ._handshake import ConnectInfo, Reject
 from ._open_test import open_socket_test
@@ -23,6 +24,7 @@ __all__ = [
     "Channel",
     "ClientMessage",
     "ConnectInfo",
+    "Errand",
     "Error",
     "Injected",
     "Like",

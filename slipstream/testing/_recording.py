@@ -12,6 +12,7 @@ from slipstream.client import ClientServer, SlipstreamClient
 from slipstream.errors import ChildSpecError
 from slipstream.otp import ChildSpec, ServerRef, Start
 
+from ._errand import Errand
 from ._script import Script
 from ._timeline import Call, End, Timeline
 
@@ -74,6 +75,14 @@ class _RecordedServer(ClientServer):
         self._notes, given = argument
         self._notes.incarnation(self.ref)
         return await super().init(client_class, given)
+
+    async def handle_info(self, item: Any, /) -> Any:
+        """Run what the test wants to have run; everything else is as with any client."""
+        if not isinstance(item, Errand):
+            return await super().handle_info(item)
+        await item.run(self.client, self.socket)
+        self._look_again()
+        return None
 
     def call_back(self, name: str, *args: Any, raises: bool = False) -> Coroutine[Any, Any, Any]:
         self._given = args[:-1]

@@ -75,7 +75,8 @@ class Wire:
         self.open = True
         self.joined: dict[str, str | None] = {}
         self._waiting: dict[str, list[Message]] = {}  # joins that have not been answered
-        self._held: dict[str, list[Message]] = {}  # what came behind them
+        self._hung: set[str] = set()  # topics whose channels answer nothing now
+        self._held: dict[str, list[Message]] = {}  # what came behind either
         self._timeline = timeline
         # No vsn is V1's, as for Phoenix.
         second = "vsn=2." in peer.request.uri
@@ -87,9 +88,13 @@ class Wire:
         """Send one message; a connection that has ended loses it."""
         message = Message(join_ref, ref, topic, event, payload)
         self._timeline.note("server", f"→ {message_text(message)}")
-        frame = self._serializer.encode(message)
         with suppress(DisconnectedError):
-            self.peer.send(frame.data if frame.binary else frame.data.decode())
+            self.peer.send(self.encode(message))
+
+    def encode(self, message: Message) -> str | bytes:
+        """Write *message* as a server puts it on the wire."""
+        frame = self._serializer.encode(message)
+        return frame.data if frame.binary else frame.data.decode()
 
     def reply(self, to: Message, status: str, response: Any) -> None:
         """Answer *to*, a message of the client's."""
@@ -107,7 +112,7 @@ class Wire:
             self.reply(message, "ok", {})
         elif message.event == PHX_JOIN:
             self._waiting.setdefault(topic, []).append(message)
-        elif topic in self._waiting:
+        elif topic in self._waiting or topic in self._hung:
             self._held.setdefault(topic, []).append(message)
         else:
             self._react(message)
@@ -125,12 +130,31 @@ class Wire:
         self._waiting[topic].remove(join)
         if not self._waiting[topic]:
             del self._waiting[topic]
+            self._go_on(topic)
+
+    def hang_channel(self, topic: str) -> None:
+        """Let the channel of *topic* answer nothing, until :meth:`resume`."""
+        self._hung.add(topic)
+
+    def resume(self) -> None:
+        """Let channels answer again what came meanwhile, and whatever the client writes through."""
+        hung, self._hung = self._hung, set()
+        for topic in hung:
+            self._go_on(topic)
+        self.peer.answers_close = True
+        self.peer.resume_writes()
+
+    def _go_on(self, topic: str) -> None:
+        if topic not in self._waiting and topic not in self._hung:
             for message in self._held.pop(topic, []):
                 self._react(message)
 
     def end_channel(self, topic: str, event: str, payload: Any) -> None:
         """End the channel of *topic*, by ``phx_close`` or ``phx_error``."""
         join_ref = self.joined.pop(topic)
+        if topic in self._hung:  # what it has not taken goes with it
+            self._hung.remove(topic)
+            self._held.pop(topic, None)
         self.say(join_ref, join_ref, topic, event, payload)
 
     def _react(self, message: Message) -> None:
@@ -152,7 +176,8 @@ class Script:
     Attributes:
         attempts: the connects that wait for a decision.
         wires: the connections so far.
-        heard: what the client has sent and nobody has asserted yet.
+        sent: what the client has sent, and the server has read.
+        heard: what of it nobody has asserted yet.
         stalled: whether the server reads nothing.
         start_soon: runs a task beside the test.
     """
@@ -164,6 +189,7 @@ class Script:
         self.network = MemoryNetwork()
         self.attempts: list[Attempt] = []
         self.wires: list[Wire] = []
+        self.sent: list[Heard] = []
         self.heard: list[Heard] = []
         self.stalled = False
         self._unread: list[tuple[Wire, str | bytes]] = []
@@ -226,7 +252,9 @@ class Script:
             wire.peer.close(1011)  # as Phoenix does
             return
         self.timeline.note("client", f"→ {message_text(message)}")
-        self.heard.append(Heard(message, wire, trio.current_time()))
+        heard = Heard(message, wire, trio.current_time())
+        self.sent.append(heard)
+        self.heard.append(heard)
         wire.hear(message)
 
     def stall(self) -> None:
@@ -242,8 +270,7 @@ class Script:
         for wire, data in unread:
             self._hear(wire, data)
         for wire in self.wires:
-            wire.peer.answers_close = True
-            wire.peer.resume_writes()
+            wire.resume()
 
     def wire(self) -> Wire | None:
         """Give the newest connection that is open."""

@@ -4,6 +4,7 @@ from typing import Any, Final, Self
 
 import attrs
 
+from slipstream.interfaces import Message
 from slipstream.reasons import (
     ClosedByServer,
     DisconnectReason,
@@ -125,11 +126,17 @@ class Serving(Subject):
             raise self.failed("the client is not connected: there is nobody to send to")
         return wire
 
-    async def send(self, *messages: str | bytes) -> None:
-        """Send WebSocket messages just as they are, in one delivery: for what no server sends."""
+    async def send(self, *messages: Message | str | bytes) -> None:
+        """Send messages just as they are, in one delivery: for what no server sends, or not now.
+
+        A :class:`~slipstream.Message` is encoded as the connection wants it; ``str`` is a WebSocket
+        message of text, ``bytes`` a binary one.
+        """
         wire = self._wire()
         self.timeline.note("server", f"→ {', '.join(map(repr, messages))}")
-        wire.peer.send(*messages)
+        wire.peer.send(
+            *(wire.encode(each) if isinstance(each, Message) else each for each in messages)
+        )
         await self.settle()
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
@@ -195,12 +202,20 @@ class Serving(Subject):
         self._ends_seen.add(id(wire))  # it is no end of the client's
         self.timeline.note("server", what)
 
-    async def stall(self, *, buffers_full: bool = False) -> None:
+    async def stall(self, topic: str | None = None, *, buffers_full: bool = False) -> None:
         """Read nothing that the client sends, and answer nothing, until :meth:`resume`.
 
         The network between keeps what is written, so that the client only hears silence; with
-        *buffers_full* it takes nothing any more, and writing stalls.
+        *buffers_full* it takes nothing any more, and writing stalls. With a *topic* it is that channel
+        alone which answers nothing, not even a leave; what the client sends to it can be asserted.
+
+        Raises:
+            AssertionError: if the client has not joined *topic* on this connection.
         """
+        if topic is not None:
+            self._joined(topic).hang_channel(topic)
+            self.timeline.note("server", f"has the channel of {topic!r} stall")
+            return
         self._script.stall()
         wire = self._script.wire()
         if buffers_full and wire is not None:

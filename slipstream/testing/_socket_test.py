@@ -197,6 +197,23 @@ class SocketTest(Serving):
         """Assert that the client sends a heartbeat."""
         return ClientMessage.of(await self._take("heartbeat", ANY, ANY, ANY, within))
 
+    @property
+    def sent(self) -> list[ClientMessage]:
+        """All that the client has sent and the server has read, in order: heartbeats, too."""
+        return [ClientMessage.of(heard) for heard in self._script.sent]
+
+    async def refute_sent(self, *, within: float = 1.0) -> None:
+        """Assert that the client sends nothing, beside what was asserted, now or *within* seconds.
+
+        No join, no leave, no push; heartbeats do not count.
+        """
+        await self.refute(
+            "a message of the client's",
+            lambda: [each for each in self._script.heard if each.kind != "heartbeat"],
+            lambda _: [],
+            within,
+        )
+
     # -- the end of a connection
 
     async def assert_disconnect(self, code: Any = ANY, *, within: float = 5.0) -> ClientClose:

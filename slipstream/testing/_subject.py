@@ -1,7 +1,7 @@
 """The client under test: what it did, and what became of it."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar, cast
 
 import trio
 
@@ -10,6 +10,7 @@ from slipstream.errors import ServerGoneError
 from slipstream.otp import ChildStatus, Ignore, SupervisorRef, process_of
 from slipstream.reasons import Crashed, ExitReason
 
+from ._errand import Errand
 from ._patterns import describe, differences
 from ._script import Script
 from ._time import advance, settle, wait_until
@@ -19,6 +20,8 @@ from ._waiting import Waiting, differ_in_arguments, shown
 __all__ = ["CLIENT", "Subject"]
 
 __tracebackhide__ = True  # pytest shows the line of the test
+
+T = TypeVar("T")
 
 CLIENT: Final = "client"
 """The id of the client in its supervisor."""
@@ -78,6 +81,15 @@ class Subject(Waiting):
         return self.socket.assigns
 
     @property
+    def callbacks(self) -> list[str]:
+        """The names of the callbacks so far, in order."""
+        return [call.name for call in self.calls]
+
+    def called(self, name: str) -> list[tuple[Any, ...]]:
+        """Give the arguments of each call of the callback *name* so far, without the socket."""
+        return [call.args for call in self.calls if call.name == name]
+
+    @property
     def story(self) -> str:
         """What has happened so far, a line each."""
         return self.timeline.render()
@@ -122,6 +134,37 @@ class Subject(Waiting):
 
     def _calls(self, name: str) -> list[Call]:
         return [call for call in self.calls if call.name == name and call not in self._called]
+
+    # -- inside
+
+    async def inside(
+        self,
+        function: Callable[[Any, Socket], Awaitable[T]],
+        *,
+        within: float = 60.0,
+    ) -> T:
+        """Run *function* in the client's process as a callback, and give its result or its error.
+
+        It gets the client and its socket, and may do what a callback may, waiting included. An error
+        of its own is raised here, and is none of the client's.
+
+        Raises:
+            AssertionError: if it has not ended *within* seconds.
+        """
+        errand = await self.start_inside(function)
+        return await errand.outcome(within=within)
+
+    async def start_inside(self, function: Callable[[Any, Socket], Awaitable[T]]) -> "Errand[T]":
+        """As :meth:`inside`, but return where *function* has ended, or waits for something.
+
+        What it waits for is then the test's to do; ``await errand.outcome()`` gives the result.
+        """
+        self._server()
+        errand = Errand(self, function)
+        self.timeline.note("test", f"runs {errand.name} inside the client")
+        self._ref.send(errand)
+        await self.settle()
+        return errand
 
     # -- its end
 

@@ -177,8 +177,11 @@ def expected(kind: str, topic: Any, event: Any, payload: Any) -> str:
 def shown(candidate: Any) -> str:
     """Write what came."""
     if isinstance(candidate, Heard):
-        told = candidate.message
-        return expected(candidate.kind, told.topic, told.event, told.payload)
+        told, kind = candidate.message, candidate.kind
+        if kind == "push":
+            return expected(kind, told.topic, told.event, told.payload)
+        topic = ANY if kind == "heartbeat" else told.topic
+        return expected(kind, topic, ANY, told.payload if kind == "join" else ANY)
     if isinstance(candidate, Wire):
         return f"the end of a connection: {candidate.peer.closed}"
     if isinstance(candidate, End):

@@ -1,0 +1,140 @@
+"""What a test has run inside its client, and all that the client has said and was told."""
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from slipstream import Exit, Message, SlipstreamClient, Socket
+from slipstream.reasons import NORMAL, ChannelClosed
+from slipstream.testing import SocketTest, open_socket_test
+
+
+class Member(SlipstreamClient):
+    """Joins the topic ``t``."""
+
+    async def handle_connect(self, socket: Socket, /) -> None:
+        socket.join("t")
+
+
+@pytest.fixture(params=[0.0, float("inf")], ids=["jumps", "stands still"])
+def play(request: pytest.FixtureRequest) -> Any:
+    def run(scenario: Any, **options: Any) -> None:
+        async def main() -> None:
+            async with open_socket_test(Member, **options) as test:
+                await test.connect_and_join("t")
+                await scenario(test)
+
+        trio.run(main, clock=MockClock(autojump_threshold=request.param))
+
+    return run
+
+
+def test_a_function_runs_in_the_clients_process_and_its_result_is_the_tests(play: Any) -> None:
+    async def ask(client: Any, socket: Socket) -> Any:
+        assert isinstance(client, Member)
+        return await socket.await_message("t", "m")  # only the client's own task may
+
+    async def scenario(test: SocketTest) -> None:
+        errand = await test.start_inside(ask)
+        assert not errand.done
+        await test.broadcast("t", "m", {"n": 1})
+        assert (await errand.outcome(within=0.0)).payload == {"n": 1}
+        assert test.callbacks == ["init", "handle_connect", "handle_join"]
+        assert "runs ask inside the client" in test.story
+
+    play(scenario)
+
+
+def test_what_it_raises_is_raised_in_the_test_and_the_client_goes_on(play: Any) -> None:
+    async def fail(client: Any, socket: Socket) -> None:
+        raise LookupError("not here")
+
+    async def scenario(test: SocketTest) -> None:
+        with pytest.raises(LookupError, match="not here"):
+            await test.inside(fail)
+        assert test.socket.joined("t")
+
+    play(scenario)
+
+
+def test_time_passes_while_it_runs_up_to_a_limit(play: Any) -> None:
+    async def sleep(client: Any, socket: Socket) -> float:
+        await trio.sleep(30.0)
+        return trio.current_time()
+
+    async def scenario(test: SocketTest) -> None:
+        assert await test.inside(sleep) == 30.0
+        with pytest.raises(AssertionError, match=r"the end of sleep, .* within 20 s"):
+            await test.inside(sleep, within=20.0)
+
+    play(scenario)
+
+
+def test_who_is_stopped_in_it_ends_as_in_any_callback(play: Any) -> None:
+    async def park(client: Any, socket: Socket) -> None:
+        await socket.await_message("t", timeout=1000.0)
+
+    async def scenario(test: SocketTest) -> None:
+        errand = await test.start_inside(park)
+        await test.ref.stop()
+        with pytest.raises(Exit):
+            await errand.outcome()
+        await test.assert_stopped(NORMAL)
+        with pytest.raises(AssertionError, match="the client has ended"):
+            await test.inside(park)
+
+    play(scenario, restart="temporary")
+
+
+def test_all_that_the_client_sends_and_is_told_is_there_in_order(play: Any) -> None:
+    async def scenario(test: SocketTest) -> None:
+        await test.refute_sent(within=29.0)
+        test.socket.leave("t")
+        await test.settle()
+        with pytest.raises(AssertionError, match="what came: a leave of 't'"):
+            await test.refute_sent()
+        await test.assert_leave("t")
+        await test.refute_sent(within=60.0)  # heartbeats do not count
+        said = [message.event for message in test.sent]
+        assert said == ["phx_join", "phx_leave", *["heartbeat"] * 2]
+        assert test.callbacks[-1] == "handle_leave"
+        assert test.called("handle_join") == [("t", {})]
+        assert test.called("handle_info") == []
+
+    play(scenario)
+
+
+def test_a_message_is_sent_as_the_connection_wants_it(play: Any) -> None:
+    async def scenario(test: SocketTest) -> None:
+        await test.send(
+            Message(None, None, "t", "m", {"n": 1}), Message(None, None, "t", "m", b"\x00")
+        )
+        assert test.called("handle_message") == [("t", "m", {"n": 1}), ("t", "m", b"\x00")]
+
+    play(scenario)
+
+
+def test_a_channel_that_stalls_answers_not_even_a_leave_until_it_goes_on(play: Any) -> None:
+    async def goes_on(test: SocketTest) -> None:
+        await test.stall("t")
+        test.socket.leave("t")
+        await test.assert_leave("t")
+        await test.advance(1.0)
+        assert test.socket.join_status("t") == "leaving"
+        await test.resume()
+        assert test.called("handle_leave") == [("t",)]
+        with pytest.raises(AssertionError, match="has not joined 't'"):
+            await test.stall("t")
+
+    async def ends(test: SocketTest) -> None:
+        await test.stall("t")
+        await test.inside(lambda client, socket: socket.push("t", "e"))
+        await test.close_topic("t")
+        await test.resume()
+        assert test.called("handle_topic_close") == [("t", ChannelClosed())]
+        assert test.called("handle_reply") == []  # what it has not taken goes with it
+
+    play(goes_on)
+    play(ends)
