@@ -47,7 +47,8 @@ async def open_socket_test(
     memory, which connections go through whose ``Config`` names no transport. On a virtual clock
     (``trio.testing.MockClock``, with or without autojump) time passes when the test waits for
     something, or says so. A client that crashes fails the test, unless ``expect_crash`` says that it may;
-    an error of the block's own gets a note of what had happened.
+    an error of the block's own gets a note of what had happened. The block begins when the client has
+    started, or its ``init`` goes on while it wants to connect, which is the test's to accept.
 
     Args:
         client: the class under test, or the specification of one as a child.
@@ -79,8 +80,7 @@ async def open_socket_test(
     )
     with telemetry.capture_events() as events, use_transport(script.open_transport):
         async with open_supervisor([Listener.child_spec(script)], max_restarts=0) as root:
-            with time_passing():
-                supervisor = cast("SupervisorRef", await root.start_child(under_test))
+            supervisor = await _start(root, under_test, script)
             test = SocketTest(script, timeline, calls, events, ends, supervisor)
             try:
                 yield test
@@ -92,6 +92,32 @@ async def open_socket_test(
             finally:
                 test.release()
                 set_off_clock()
+
+
+async def _start(root: SupervisorRef, spec: ChildSpec, script: Script) -> SupervisorRef:
+    """Start what *spec* says, up to where the client's ``init`` has ended, or the test has to act."""
+    started: list[SupervisorRef | Exception] = []
+
+    async def start() -> None:
+        try:
+            started.append(cast("SupervisorRef", await root.start_child(spec)))
+        except Exception as error:  # noqa: BLE001 - it is raised where the block begins
+            started.append(error)
+        script.timeline.tell()
+
+    script.start_soon(start)
+    with time_passing():
+        while True:
+            await settle()
+            changed = script.timeline.changed
+            if started:
+                break
+            if script.attempts:
+                return cast("SupervisorRef", root.child(spec.id))
+            await changed.wait()
+    if isinstance(started[0], Exception):
+        raise started[0]
+    return started[0]
 
 
 def _spec_of(client: Any, argument: Any, overrides: ChildKeywords) -> ChildSpec:

@@ -1,6 +1,7 @@
 """Awaiting inside callbacks: what is consumed, what stays, and what ends a wait."""
 
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
 import attrs
 import pytest
@@ -12,9 +13,7 @@ from slipstream import (
     AwaitTimeoutError,
     ChannelReply,
     ClosedByServer,
-    Config,
     ConfigError,
-    ConnectError,
     Crashed,
     DisconnectedError,
     Exit,
@@ -24,349 +23,285 @@ from slipstream import (
     LocalProtocolError,
     NotJoinedError,
     PushTimeoutError,
+    Reply,
     ServerGoneError,
+    SlipstreamClient,
+    Socket,
     StartError,
     TopicClosedError,
     WrongTaskError,
-    open_supervisor,
 )
 from slipstream.client.awaiting import matches
-from slipstream.transport import MemoryNetwork
-from tests.client.support import URI, Harness, Recorder, ServerEnd, harness, settle, virtual
+from slipstream.testing import SocketTest
+from tests.client.kit import GONE, Member, OpenTest, config
+
+Wait: TypeAlias = Callable[[Any, Socket], Awaitable[Any]]
 
 
-class Impatient(Recorder):
-    """Waits for its connection before it counts as started."""
-
-    async def init(self, argument: Any, socket: Any, /) -> Any:
-        config, self.calls, self.scripts = argument
-        socket.connect(config)
-        await socket.await_connect()
-        assert socket.connected
+async def join(client: Any, socket: Socket) -> Any:
+    """Join, and wait for it."""
+    socket.join("t")
+    return await socket.await_join("t")
 
 
-def test_await_connect_in_init_consumes_handle_connect() -> None:
+def await_connect(client: Any, socket: Socket) -> Awaitable[None]:
+    return socket.await_connect()
+
+
+class Doing(Member):
+    """Does what it is cast."""
+
+    async def handle_cast(self, message: Any, socket: Socket, /) -> None:
+        await message(self, socket)
+
+
+async def test_await_connect_in_init_consumes_handle_connect(socket_test: OpenTest) -> None:
     """AWT-002, SL-Y1."""
 
-    async def scenario() -> None:
-        network = MemoryNetwork()
-        config = Config(
-            URI, transport=network.open_transport, heartbeat_interval=None, reconnect=[1.0]
-        )
-        calls: list[Any] = []
-        ends: list[ServerEnd] = []
+    class Impatient(SlipstreamClient):
+        """Waits for its connection before it counts as started."""
 
-        async def accept() -> None:
-            ends.append(ServerEnd(await network.accept()))
+        async def init(self, argument: Any, socket: Socket, /) -> None:
+            socket.connect(argument)
+            await socket.await_connect()
+            assert socket.connected
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(accept)
-            spec = Impatient.child_spec((config, calls, {}), id="client")
-            async with open_supervisor([spec]) as supervisor:
-                h = Harness(supervisor, network, calls)
-                await settle()
-                assert h.names() == []
-                assert h.socket.connected
-                ends[0].peer.drop()
-                await h.accept()
-                await settle()
-                assert h.names() == ["handle_disconnect", "handle_connect"]
-
-    virtual(scenario)
+    async with socket_test(Impatient, config()) as test:
+        await test.accept_connect()
+        assert test.callbacks == ["init"]
+        assert test.socket.connected
+        await test.drop()
+        await test.accept_connect()
+        assert test.callbacks == ["init", "handle_disconnect", "handle_connect"]
 
 
-def test_a_failed_attempt_ends_await_connect_and_is_still_told() -> None:
+async def test_a_failed_attempt_ends_await_connect_and_is_still_told(
+    socket_test: OpenTest,
+) -> None:
     """SL-Y11, Y12; AWT-005: the failure does not consume handle_disconnect."""
-
-    async def scenario() -> None:
-        async with harness() as h:
-            h.network.refuse(ConnectError("refused", step="tcp"))
-
-            async def wait(client: Any, socket: Any) -> None:
-                await socket.await_connect()
-
-            with pytest.raises(ConnectError, match="refused"):
-                await h.inside(wait)
-            await settle()
-            assert len(h.of("handle_disconnect")) == 1
-            await h.accept()
-            await h.inside(wait)
-
-    virtual(scenario)
+    async with socket_test(SlipstreamClient, config()) as test:
+        waiting = await test.start_inside(await_connect)
+        await test.fail_connect(GONE)
+        with pytest.raises(type(GONE), match="no route"):
+            await waiting.outcome(within=0.0)
+        assert len(test.called("handle_disconnect")) == 1
+        await test.accept_connect()
+        await test.inside(await_connect)
 
 
-def test_await_connect_waits_for_the_next_attempt_with_its_delay() -> None:
+async def test_await_connect_waits_for_the_next_attempt_with_its_delay(
+    socket_test: OpenTest,
+) -> None:
     """A callback that enters it has the policy decide."""
+    lost = trio.Event()
 
-    async def scenario() -> None:
-        async with harness(reconnect=[5.0]) as h:
-            end = await h.accept()
-            await settle()
+    async def wait(client: Any, socket: Socket) -> None:
+        await lost.wait()
+        assert not socket.connected  # the wire is ahead of the callbacks
+        await socket.await_connect()
 
-            async def wait(client: Any, socket: Any) -> None:
-                end.peer.drop()
-                await settle()
-                assert not socket.connected  # the wire is ahead of the callbacks
-                await socket.await_connect()
-
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(h.inside, wait)
-                await h.accept()
-            assert trio.current_time() == 5.0
-            await settle()
-            assert h.names().count("handle_connect") == 1
-
-    virtual(scenario)
+    async with socket_test(SlipstreamClient, config(reconnect=[5.0])) as test:
+        await test.accept_connect()
+        waiting = await test.start_inside(wait)
+        await test.drop()
+        lost.set()
+        await test.accept_connect()
+        assert trio.current_time() == 5.0
+        await waiting.outcome(within=0.0)
+        assert test.callbacks.count("handle_connect") == 1
 
 
-def test_await_connect_without_a_wish_fails_at_once() -> None:
-    async def rest(client: Any, socket: Any) -> None:
-        await trio.lowlevel.checkpoint()
+async def test_await_connect_without_a_wish_fails_at_once(socket_test: OpenTest) -> None:
+    class Resting(SlipstreamClient):
+        async def init(self, argument: Any, socket: Socket, /) -> None:
+            """Want nothing."""
 
-    async def scenario() -> None:
-        async with harness({"init": rest}) as h:
-            with pytest.raises(DisconnectedError, match=r"call socket\.connect"):
-                await h.inside(lambda client, socket: socket.await_connect())
-
-    virtual(scenario)
+    async with socket_test(Resting) as test:
+        with pytest.raises(DisconnectedError, match=r"call socket\.connect"):
+            await test.inside(await_connect, within=0.0)
 
 
-def test_await_disconnect_gives_the_reason_and_consumes_it() -> None:
+async def test_await_disconnect_gives_the_reason_and_consumes_it(socket_test: OpenTest) -> None:
     """SL-Y3, AWT-003."""
 
-    async def scenario() -> None:
-        async with harness(connection_restart="temporary") as h:
-            end = await h.accept()
-            await settle()
-            end.peer.close(1001)
-            reason = await h.inside(lambda client, socket: socket.await_disconnect())
-            assert reason == ClosedByServer(1001, "")
-            assert await h.inside(lambda client, socket: socket.await_disconnect()) == reason
-            assert h.of("handle_disconnect") == []
+    def wait(client: Any, socket: Socket) -> Awaitable[Any]:
+        return socket.await_disconnect()
 
-    virtual(scenario)
+    async with socket_test(SlipstreamClient, config(connection_restart="temporary")) as test:
+        await test.accept_connect()
+        waiting = await test.start_inside(wait)
+        await test.close(1001)
+        reason = await waiting.outcome(within=0.0)
+        assert reason == ClosedByServer(1001, "")
+        assert await test.inside(wait) == reason
+        assert test.called("handle_disconnect") == []
 
 
-def test_await_join_gives_the_response_and_consumes_handle_join() -> None:
+async def test_await_join_gives_the_response_and_consumes_handle_join(
+    socket_test: OpenTest,
+) -> None:
     """SL-Y2, AWT-002."""
-
-    async def scenario() -> None:
-        async with harness() as h:
-            end = await h.accept()
-            await settle()
-
-            async def join(client: Any, socket: Any) -> Any:
-                socket.join("t")
-                return await socket.await_join("t")
-
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(end.accept_join, "t", {"n": 1})
-                assert await h.inside(join) == {"n": 1}
-            assert h.of("handle_join") == []
-            assert h.socket.joined("t")
-            assert await h.inside(lambda client, socket: socket.await_join("t")) == {"n": 1}
-
-    virtual(scenario)
+    async with socket_test(SlipstreamClient, config()) as test:
+        await test.accept_connect()
+        waiting = await test.start_inside(join)
+        await test.accept_join("t", {"n": 1})
+        assert await waiting.outcome(within=0.0) == {"n": 1}
+        assert test.called("handle_join") == []
+        assert test.socket.joined("t")
+        assert await test.inside(lambda client, socket: socket.await_join("t")) == {"n": 1}
 
 
-def test_await_join_waits_for_the_connection_too() -> None:
-    async def scenario() -> None:
-        async with harness() as h:
-
-            async def join(client: Any, socket: Any) -> Any:
-                socket.join("t")
-                return await socket.await_join("t")
-
-            async def serve() -> None:
-                await trio.sleep(3.0)
-                end = await h.accept()
-                await end.accept_join("t", {"n": 1})
-
-            h.network.stall_connects()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(serve)
-                h.network.resume_connects()
-                assert await h.inside(join) == {"n": 1}
-            await settle()
-            assert h.names() == ["init", "handle_connect"]
-
-    virtual(scenario)
+async def test_await_join_waits_for_the_connection_too(socket_test: OpenTest) -> None:
+    async with socket_test(SlipstreamClient, config()) as test:
+        waiting = await test.start_inside(join)
+        await test.advance(3.0)
+        await test.connect_and_join("t", {"n": 1})
+        assert await waiting.outcome(within=0.0) == {"n": 1}
+        assert test.callbacks == ["init", "handle_connect"]
 
 
-def test_a_refused_join_ends_await_join_and_closes_the_topic() -> None:
+async def test_a_refused_join_ends_await_join_and_closes_the_topic(socket_test: OpenTest) -> None:
     """AWT-012."""
 
-    async def scenario() -> None:
-        async with harness() as h:
-            end = await h.accept()
-            await settle()
+    async def join_once(client: Any, socket: Socket) -> Any:
+        socket.join("t", rejoin=False)
+        return await socket.await_join("t")
 
-            async def join(client: Any, socket: Any) -> Any:
-                socket.join("t", rejoin=False)
-                return await socket.await_join("t")
-
-            async def refuse() -> None:
-                end.reply(await end.next("phx_join"), "error", {"reason": "no"})
-
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(refuse)
-                with pytest.raises(JoinError) as caught:
-                    await h.inside(join)
-            assert caught.value.reason == JoinRefused({"reason": "no"})
-            assert h.socket.join_status("t") == "closed"
-            assert h.of("handle_topic_close") == []
-            with pytest.raises(JoinError):
-                await h.inside(lambda client, socket: socket.await_join("t"))
-
-    virtual(scenario)
+    async with socket_test(SlipstreamClient, config()) as test:
+        await test.accept_connect()
+        waiting = await test.start_inside(join_once)
+        await test.refuse_join("t", {"reason": "no"})
+        with pytest.raises(JoinError) as caught:
+            await waiting.outcome(within=0.0)
+        assert caught.value.reason == JoinRefused({"reason": "no"})
+        assert test.socket.join_status("t") == "closed"
+        assert test.called("handle_topic_close") == []
+        with pytest.raises(JoinError):
+            await test.inside(lambda client, socket: socket.await_join("t"))
 
 
-@pytest.mark.parametrize("what", ["join", "leave", "reply", "message"])
-def test_a_wait_fails_at_once_when_the_connection_dies(what: str) -> None:
+async def _await_a_join(client: Any, socket: Socket) -> Any:
+    socket.join("u")
+    return await socket.await_join("u")
+
+
+async def _await_a_leave(client: Any, socket: Socket) -> None:
+    socket.leave("t")
+    await socket.await_leave("t")
+
+
+async def _await_a_reply(client: Any, socket: Socket) -> Any:
+    return await socket.await_reply(await socket.push("t", "e"))
+
+
+async def _await_a_message(client: Any, socket: Socket) -> Any:
+    return await socket.await_message("t", timeout=60.0)
+
+
+@pytest.mark.parametrize("wait", [_await_a_join, _await_a_leave, _await_a_reply, _await_a_message])
+async def test_a_wait_fails_at_once_when_the_connection_dies(
+    socket_test: OpenTest, wait: Wait
+) -> None:
     """AWT-010, complaint 7."""
-
-    async def scenario() -> None:
-        async with harness(reconnect=[50.0]) as h:
-            end, _ = await h.joined()
-
-            async def wait(client: Any, socket: Any) -> Any:
-                if what == "join":
-                    socket.join("u")
-                    return await socket.await_join("u")
-                if what == "leave":
-                    socket.leave("t")
-                    return await socket.await_leave("t")
-                if what == "reply":
-                    return await socket.await_reply(await socket.push("t", "e"))
-                return await socket.await_message("t", timeout=60.0)
-
-            async def drop() -> None:
-                await settle()
-                end.peer.drop()
-
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(drop)
-                if what == "leave":
-                    await h.inside(wait)  # with the connection the channel is left, too
-                else:
-                    with pytest.raises(DisconnectedError):
-                        await h.inside(wait)
-            assert trio.current_time() == 0.0
-            await settle()
-            assert len(h.of("handle_disconnect")) == 1
-
-    virtual(scenario)
+    async with socket_test(Member, config(reconnect=[50.0])) as test:
+        await test.connect_and_join("t")
+        await test.stall("t")
+        waiting = await test.start_inside(wait)
+        assert not waiting.done
+        await test.drop()
+        if wait is _await_a_leave:
+            await waiting.outcome()  # with the connection the channel is left, too
+        else:
+            with pytest.raises(DisconnectedError):
+                await waiting.outcome()
+        assert trio.current_time() == 0.0
+        assert len(test.called("handle_disconnect")) == 1
 
 
-@pytest.mark.parametrize("what", ["reply", "message"])
-def test_a_wait_fails_at_once_when_the_channel_dies(what: str) -> None:
-    async def scenario() -> None:
-        async with harness(rejoin=[50.0]) as h:
-            end, join = await h.joined()
-
-            async def wait(client: Any, socket: Any) -> Any:
-                if what == "reply":
-                    return await socket.await_reply(await socket.push("t", "e"))
-                return await socket.await_message("t", timeout=60.0)
-
-            async def crash() -> None:
-                await settle()
-                end.say(join.join_ref, join.ref, "t", "phx_error")
-
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(crash)
-                with pytest.raises(TopicClosedError):
-                    await h.inside(wait)
-            await settle()
-            assert len(h.of("handle_topic_close")) == 1
-
-    virtual(scenario)
+@pytest.mark.parametrize("wait", [_await_a_reply, _await_a_message])
+async def test_a_wait_fails_at_once_when_the_channel_dies(
+    socket_test: OpenTest, wait: Wait
+) -> None:
+    async with socket_test(Member, config(rejoin=[50.0])) as test:
+        await test.connect_and_join("t")
+        waiting = await test.start_inside(wait)
+        await test.crash_topic("t")
+        with pytest.raises(TopicClosedError):
+            await waiting.outcome(within=0.0)
+        assert len(test.called("handle_topic_close")) == 1
 
 
-def test_a_message_is_taken_by_pattern_and_the_others_keep_their_order() -> None:
+async def test_a_message_is_taken_by_pattern_and_the_others_keep_their_order(
+    socket_test: OpenTest,
+) -> None:
     """SL-Y7, Y8; AWT-004, AWT-007; contract invariant 7."""
+    said = trio.Event()
 
-    async def scenario() -> None:
-        async with harness() as h:
-            end, _ = await h.joined()
+    async def wait(client: Any, socket: Socket) -> Any:
+        await said.wait()
+        third = await socket.await_message("t", "m", {"n": 3})
+        binary = await socket.await_message(ANY, ANY, bytes)
+        return third.payload["n"], binary.payload
 
-            async def wait(client: Any, socket: Any) -> Any:
-                for number in range(5):
-                    end.broadcast("t", "m", {"n": number, "x": "y"})
-                end.broadcast("t", "other", b"bin")
-                third = await socket.await_message("t", "m", {"n": 3})
-                binary = await socket.await_message(ANY, ANY, bytes)
-                return third.payload["n"], binary.payload
-
-            assert await h.inside(wait) == (3, b"bin")
-            await settle()
-            assert [args[2]["n"] for args in h.of("handle_message")] == [0, 1, 2, 4]
-
-    virtual(scenario)
+    async with socket_test(Member, config()) as test:
+        await test.connect_and_join("t")
+        waiting = await test.start_inside(wait)
+        for number in range(5):
+            await test.broadcast("t", "m", {"n": number, "x": "y"})
+        await test.broadcast("t", "other", b"bin")
+        said.set()
+        assert await waiting.outcome() == (3, b"bin")
+        assert [args[2]["n"] for args in test.called("handle_message")] == [0, 1, 2, 4]
 
 
-def test_what_comes_after_a_timeout_reaches_its_callback() -> None:
+async def test_what_comes_after_a_timeout_reaches_its_callback(socket_test: OpenTest) -> None:
     """AWT-008."""
-
-    async def scenario() -> None:
-        async with harness() as h:
-            end, _ = await h.joined()
-            with pytest.raises(AwaitTimeoutError, match="'m' on 't' did not come within 2 s"):
-                await h.inside(lambda client, socket: socket.await_message("t", "m", timeout=2.0))
-            assert trio.current_time() == 2.0
-            end.broadcast("t", "m", 1)
-            await settle()
-            assert h.of("handle_message") == [("t", "m", 1)]
-
-    virtual(scenario)
+    async with socket_test(Member, config()) as test:
+        await test.connect_and_join("t")
+        with pytest.raises(AwaitTimeoutError, match="'m' on 't' did not come within 2 s"):
+            await test.inside(lambda client, socket: socket.await_message("t", "m", timeout=2.0))
+        assert trio.current_time() == 2.0
+        await test.broadcast("t", "m", 1)
+        assert test.called("handle_message") == [("t", "m", 1)]
 
 
-def test_a_late_reply_is_dropped_and_an_early_one_is_found() -> None:
-    async def scenario() -> None:
-        async with harness() as h:
-            end, _ = await h.joined()
+async def test_a_late_reply_is_dropped_and_an_early_one_is_found(socket_test: OpenTest) -> None:
+    replied = trio.Event()
 
-            async def late(client: Any, socket: Any) -> Any:
-                return await socket.await_reply(await socket.push("t", "late"), 1.0)
+    async def late(client: Any, socket: Socket) -> Any:
+        return await socket.await_reply(await socket.push("t", "late"), 1.0)
 
-            with pytest.raises(PushTimeoutError):
-                await h.inside(late)
-            end.reply(await end.next("late"))
+    async def early(client: Any, socket: Socket) -> Any:
+        ref = await socket.push("t", "early")
+        await replied.wait()
+        return await socket.await_reply(ref)
 
-            async def early(client: Any, socket: Any) -> Any:
-                ref = await socket.push("t", "early")
-                end.reply(await end.next("early"), "ok", 1)
-                await settle()
-                return await socket.await_reply(ref)
-
-            assert await h.inside(early) == ChannelReply("ok", 1)
-            await settle()
-            assert h.of("handle_reply") == []
-
-    virtual(scenario)
+    async with socket_test(Member, config()) as test:
+        await test.connect_and_join("t")
+        with pytest.raises(PushTimeoutError):
+            await test.inside(late)
+        await test.reply(await test.assert_push("t", "late"))
+        waiting = await test.start_inside(early)
+        await test.reply(await test.assert_push("t", "early"), 1)
+        replied.set()
+        assert await waiting.outcome() == ChannelReply("ok", 1)
+        assert test.called("handle_reply") == []
 
 
-def test_await_leave_consumes_handle_leave() -> None:
+async def test_await_leave_consumes_handle_leave(socket_test: OpenTest) -> None:
     """SL-Y2."""
 
-    async def scenario() -> None:
-        async with harness() as h:
-            end, _ = await h.joined()
+    async def leave(client: Any, socket: Socket) -> None:
+        with pytest.raises(LocalProtocolError, match=r"call socket\.leave"):
+            await socket.await_leave("t")
+        socket.leave("t")
+        await socket.await_leave("t")
+        await socket.await_leave("t")  # a second time there is nothing to wait for
 
-            async def leave(client: Any, socket: Any) -> None:
-                with pytest.raises(LocalProtocolError, match=r"call socket\.leave"):
-                    await socket.await_leave("t")
-                socket.leave("t")
-                await socket.await_leave("t")
-                await socket.await_leave("t")  # a second time there is nothing to wait for
-
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(end.serve)
-                await h.inside(leave)
-                nursery.cancel_scope.cancel()
-            assert h.of("handle_leave") == []
-
-    virtual(scenario)
+    async with socket_test(Member, config()) as test:
+        await test.connect_and_join("t")
+        await test.inside(leave)
+        assert test.called("handle_leave") == []
 
 
 AWAITS: list[tuple[str, tuple[Any, ...]]] = [
@@ -380,213 +315,163 @@ AWAITS: list[tuple[str, tuple[Any, ...]]] = [
 
 
 @pytest.mark.parametrize(("name", "args"), AWAITS)
-def test_awaiting_belongs_to_the_clients_own_task(name: str, args: tuple[Any, ...]) -> None:
+async def test_awaiting_belongs_to_the_clients_own_task(
+    socket_test: OpenTest, name: str, args: tuple[Any, ...]
+) -> None:
     """AWT-011."""
-
-    async def scenario() -> None:
-        async with harness() as h:
-            await h.joined()
-            with pytest.raises(WrongTaskError, match="use request"):
-                await getattr(h.socket, name)(*args)
-
-    virtual(scenario)
+    async with socket_test(Member, config()) as test:
+        await test.connect_and_join("t")
+        with pytest.raises(WrongTaskError, match="use request"):
+            await getattr(test.socket, name)(*args)
 
 
-def test_waits_for_a_topic_never_asked_for_are_refused() -> None:
-    async def scenario() -> None:
-        async with harness() as h:
-            await h.joined()
-            for wait in ("await_join", "await_leave"):
-
-                async def ask(client: Any, socket: Any, wait: str = wait) -> None:
-                    await getattr(socket, wait)("nowhere")
-
-                with pytest.raises(NotJoinedError):
-                    await h.inside(ask)
-
-    virtual(scenario)
+@pytest.mark.parametrize("wait", ["await_join", "await_leave"])
+async def test_waits_for_a_topic_never_asked_for_are_refused(
+    socket_test: OpenTest, wait: str
+) -> None:
+    async with socket_test(Member, config()) as test:
+        await test.connect_and_join("t")
+        with pytest.raises(NotJoinedError):
+            await test.inside(lambda client, socket: getattr(socket, wait)("nowhere"))
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), "5", True])
-def test_a_timeout_that_is_none_is_refused(seconds: Any) -> None:
-    async def scenario() -> None:
-        async with harness() as h:
-            await h.joined()
-            with pytest.raises(ConfigError, match="timeout is"):
-                await h.socket.request("t", "e", timeout=seconds)
-
-    virtual(scenario)
+async def test_a_timeout_that_is_none_is_refused(socket_test: OpenTest, seconds: Any) -> None:
+    async with socket_test(Member, config()) as test:
+        await test.connect_and_join("t")
+        with pytest.raises(ConfigError, match="timeout is"):
+            await test.socket.request("t", "e", timeout=seconds)
 
 
 @pytest.mark.parametrize("wait", ["message", "request", "connect", "join"])
-def test_being_stopped_interrupts_a_wait_and_terminate_runs(wait: str) -> None:
+async def test_being_stopped_interrupts_a_wait_and_terminate_runs(
+    socket_test: OpenTest, wait: str
+) -> None:
     """AWT-009, TRI-084."""
-
-    async def scenario() -> None:
-        async with harness() as h:
-            await h.joined()
-            seen: list[Any] = []
-
-            async def park(client: Any, socket: Any) -> None:
-                waits = {
-                    "message": lambda: socket.await_message("t", timeout=1000.0),
-                    "request": lambda: socket.request("t", "e", timeout=1000.0),
-                    "connect": socket.await_disconnect,
-                    "join": lambda: socket.await_join("u"),
-                }
-                socket.join("u")
-                try:
-                    await waits[wait]()
-                except Exit as caught:
-                    seen.append(caught.reason)
-                    raise
-
-            h.ref.cast(park)
-            await settle()
-            await h.supervisor.terminate_child("client")
-            assert seen == [SHUTDOWN]
-            assert trio.current_time() < 1.0
-            assert h.names()[-1] == "terminate"
-
-    virtual(scenario)
+    waits: dict[str, Wait] = {
+        "message": lambda client, socket: socket.await_message("t", timeout=1000.0),
+        "request": lambda client, socket: socket.request("t", "e", timeout=1000.0),
+        "connect": lambda client, socket: socket.await_disconnect(),
+        "join": lambda client, socket: socket.await_join("u"),
+    }
+    async with socket_test(Member, config()) as test:
+        await test.connect_and_join("t")
+        test.socket.join("u")
+        parked = await test.start_inside(waits[wait])
+        await test.supervisor.terminate_child("client")
+        assert trio.current_time() < 1.0
+        assert test.callbacks[-1] == "terminate"
+        with pytest.raises(Exit) as caught:
+            await parked.outcome()
+        assert caught.value.reason == SHUTDOWN
 
 
 @pytest.mark.parametrize("grouped", [False, True])
-def test_a_link_error_that_leaves_a_callback_ends_that_callback_only(
-    grouped: bool, caplog: pytest.LogCaptureFixture
+async def test_a_link_error_that_leaves_a_callback_ends_that_callback_only(
+    socket_test: OpenTest, grouped: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def scenario() -> None:
-        async with harness() as h:
-            end, _ = await h.joined()
-            h.socket.assigns["kept"] = True
+    async def fail(client: Any, socket: Socket) -> None:
+        error = DisconnectedError()
+        raise ExceptionGroup("in a nursery", [error]) if grouped else error
 
-            async def fail(client: Any, socket: Any) -> None:
-                error = DisconnectedError()
-                raise ExceptionGroup("in a nursery", [error]) if grouped else error
-
-            h.ref.cast(fail)
-            end.broadcast("t", "m")
-            await settle()
-            assert h.of("terminate") == []
-            assert h.socket.assigns == {"kept": True}
-            assert len(h.of("handle_message")) == 1
-
-    virtual(scenario)
+    async with socket_test(Doing, config()) as test:
+        await test.connect_and_join("t")
+        test.assigns["kept"] = True
+        test.ref.cast(fail)
+        await test.broadcast("t", "m")
+        assert test.called("terminate") == []
+        assert test.assigns == {"kept": True}
+        assert len(test.called("handle_message")) == 1
     assert "handle_cast ended early" in caplog.text
 
 
-def test_a_link_error_beside_a_bug_is_a_crash_and_beside_an_exit_an_exit() -> None:
-    async def scenario() -> None:
-        for error, normal in ((ValueError("bug"), False), (Exit(), True)):
-            async with harness(restart="temporary") as h:
-                ref = h.ref.pin()
+@pytest.mark.parametrize(("error", "normal"), [(ValueError("bug"), False), (Exit(), True)])
+async def test_a_link_error_beside_a_bug_is_a_crash_and_beside_an_exit_an_exit(
+    socket_test: OpenTest, error: BaseException, normal: bool
+) -> None:
+    async def fail(client: Any, socket: Socket) -> None:
+        raise BaseExceptionGroup("both", [DisconnectedError(), error])
 
-                async def fail(client: Any, socket: Any, error: BaseException = error) -> None:
-                    raise BaseExceptionGroup("both", [DisconnectedError(), error])
-
-                h.ref.cast(fail)
-                reason = await ref.wait()
-                assert isinstance(reason, Crashed) != normal
-
-    virtual(scenario)
+    async with socket_test(Doing, config(), restart="temporary") as test:
+        test.ref.cast(fail)
+        reason = await test.assert_stopped(lambda reason: isinstance(reason, Crashed) != normal)
+        assert reason.abnormal != normal
 
 
-def test_a_link_error_that_leaves_handle_call_is_raised_at_the_caller() -> None:
-    async def answer(client: Any, request: Any, caller: Any, socket: Any) -> Any:
-        await socket.push("t", "e", when_unjoined="raise")
+async def test_a_link_error_that_leaves_handle_call_is_raised_at_the_caller(
+    socket_test: OpenTest,
+) -> None:
+    class Answering(SlipstreamClient):
+        async def handle_call(self, request: Any, caller: Any, socket: Socket, /) -> Reply:
+            return Reply(await socket.push("t", "e", when_unjoined="raise"))
 
-    async def scenario() -> None:
-        async with harness({"handle_call": answer}) as h:
-            h.socket.join("t")
-            with pytest.raises(DisconnectedError):
-                await h.ref.call("x")
-            assert h.ref.alive
-
-    virtual(scenario)
-
-
-def test_a_link_error_that_leaves_init_is_a_start_failure() -> None:
-    async def init(client: Any, socket: Any) -> Any:
-        raise DisconnectedError
-
-    async def scenario() -> None:
-        with pytest.raises(StartError):
-            async with harness({"init": init}):
-                raise AssertionError("it must not start")
-
-    virtual(scenario)
+    async with socket_test(Answering, config()) as test:
+        test.socket.join("t")
+        with pytest.raises(DisconnectedError):
+            await test.ref.call("x")
+        assert test.ref.alive
 
 
-def test_too_much_unread_before_the_answer_ends_the_wait() -> None:
+async def test_a_link_error_that_leaves_init_is_a_start_failure(socket_test: OpenTest) -> None:
+    class Failing(SlipstreamClient):
+        async def init(self, argument: Any, socket: Socket, /) -> None:
+            raise DisconnectedError
+
+    with pytest.raises(StartError):
+        async with socket_test(Failing, config()):
+            raise AssertionError("it must not start")
+
+
+async def _await_what_never_comes(client: Any, socket: Socket) -> Any:
+    return await socket.await_message("t", "never", timeout=100.0)
+
+
+async def _ask_what_is_never_answered(client: Any, socket: Socket) -> Any:
+    return await socket.request("t", "e", timeout=100.0)
+
+
+@pytest.mark.parametrize("wait", [_await_what_never_comes, _ask_what_is_never_answered])
+async def test_too_much_unread_before_the_answer_ends_the_wait(
+    socket_test: OpenTest, wait: Wait
+) -> None:
     """Design section 2: while a client waits the reader does not pause, up to inbound_bytes."""
-
-    async def scenario() -> None:
-        async with harness(inbound_limit=4, inbound_bytes=2000) as h:
-            end, _ = await h.joined()
-
-            async def wait(client: Any, socket: Any) -> Any:
-                return await socket.await_message("t", "never", timeout=100.0)
-
-            async def ask(client: Any, socket: Any) -> Any:
-                return await socket.request("t", "e", timeout=100.0)
-
-            async def flood() -> None:
-                await settle()
-                for number in range(100):
-                    end.broadcast("t", "m", {"n": number, "x": "y" * 40})
-                    await settle()
-
-            for waiting in (wait, ask):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(flood)
-                    with pytest.raises(InboundOverflowError):
-                        await h.inside(waiting)
-                    nursery.cancel_scope.cancel()
-                await settle()
-                # Well over the four messages, up to the bytes.
-                assert len(h.of("handle_message")) > 10
-                h.calls.clear()
-
-    virtual(scenario)
+    async with socket_test(Member, config(inbound_limit=4, inbound_bytes=2000)) as test:
+        await test.connect_and_join("t")
+        waiting = await test.start_inside(wait)
+        for number in range(100):
+            await test.broadcast("t", "m", {"n": number, "x": "y" * 40})
+        with pytest.raises(InboundOverflowError):
+            await waiting.outcome(within=0.0)
+        # Well over the four messages, up to the bytes.
+        assert len(test.called("handle_message")) > 10
 
 
-def test_an_answer_behind_a_flood_is_found() -> None:
+async def test_an_answer_behind_a_flood_is_found(socket_test: OpenTest) -> None:
     """Rows 52: the reply overtakes what lies unread, which keeps its order."""
 
-    async def scenario() -> None:
-        async with harness(inbound_limit=4) as h:
-            end, _ = await h.joined()
+    async def ask(client: Any, socket: Socket) -> Any:
+        return (await socket.request("t", "e")).response
 
-            async def ask(client: Any, socket: Any) -> Any:
-                return (await socket.request("t", "e")).response
-
-            async def serve() -> None:
-                push = await end.next("e")
-                for number in range(50):
-                    end.broadcast("t", "m", number)
-                end.reply(push, "ok", "here")
-
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(serve)
-                assert await h.inside(ask) == "here"
-            await settle()
-            assert [args[2] for args in h.of("handle_message")] == list(range(50))
-
-    virtual(scenario)
+    async with socket_test(Member, config(inbound_limit=4)) as test:
+        await test.connect_and_join("t")
+        asking = await test.start_inside(ask)
+        push = await test.assert_push("t", "e")
+        for number in range(50):
+            await test.broadcast("t", "m", number)
+        await test.reply(push, "here")
+        assert await asking.outcome() == "here"
+        assert [args[2] for args in test.called("handle_message")] == list(range(50))
 
 
-def test_a_socket_of_an_ended_client_says_so() -> None:
-    async def scenario() -> None:
-        async with harness(restart="temporary") as h:
-            await h.joined()
-            socket = h.socket
-            await h.ref.stop()
-            with pytest.raises(ServerGoneError):
-                socket.join("u")
-            with pytest.raises(ServerGoneError):
-                await socket.push("t", "e")
-
-    virtual(scenario)
+async def test_a_socket_of_an_ended_client_says_so(socket_test: OpenTest) -> None:
+    async with socket_test(Member, config(), restart="temporary") as test:
+        await test.connect_and_join("t")
+        socket = test.socket
+        await test.ref.stop()
+        with pytest.raises(ServerGoneError):
+            socket.join("u")
+        with pytest.raises(ServerGoneError):
+            await socket.push("t", "e")
 
 
 @pytest.mark.parametrize(
@@ -613,10 +498,13 @@ ELSEWHERE = "ws://other.test/socket/websocket"
 
 @pytest.mark.parametrize("wait", ["await_connect", "await_join"])
 @pytest.mark.parametrize("was_open", [True, False])
-def test_after_a_move_a_wait_is_for_the_new_connection(wait: str, was_open: bool) -> None:
+async def test_after_a_move_a_wait_is_for_the_new_connection(
+    socket_test: OpenTest, wait: str, was_open: bool
+) -> None:
     """Not for the one that the client itself has just hung up, or whose opening it gave up."""
 
-    async def move(client: Any, socket: Any) -> Any:
+    async def move(client: Any, socket: Socket) -> Any:
+        assert socket.config is not None
         socket.connect(attrs.evolve(socket.config, uri=ELSEWHERE))
         given = await (
             socket.await_connect() if wait == "await_connect" else socket.await_join("t")
@@ -625,42 +513,30 @@ def test_after_a_move_a_wait_is_for_the_new_connection(wait: str, was_open: bool
         await socket.await_join("t")
         return given, await socket.request("t", "e")
 
-    async def serve(h: Harness) -> None:
-        end = await h.accept()
-        if "other.test" not in end.peer.request.uri:  # what was given up may have been on its way
-            end = await h.accept()
-        await end.accept_join("t", {"n": 2})
-        end.reply(await end.next("e"))
+    async def elsewhere(test: SocketTest) -> None:
+        await test.accept_connect(lambda uri: uri.startswith(ELSEWHERE))
+        await test.accept_join("t", {"n": 2})
+        await test.reply(await test.assert_push("t", "e"))
 
-    async def scenario() -> None:
-        async with harness() as h:
-            if was_open:
-                await h.joined("t")
-            else:
-                h.network.stall_connects()
-                h.socket.join("t")
-                await settle()
-                h.network.resume_connects()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(serve, h)
-                given, reply = await h.inside(move)
-            assert given == ({"n": 2} if wait == "await_join" else None)
-            assert reply.ok
-
-    virtual(scenario)
+    async with socket_test(SlipstreamClient, config()) as test:
+        test.socket.join("t")
+        if was_open:
+            await test.connect_and_join("t")
+        moving = await test.start_inside(move)
+        await elsewhere(test)
+        given, reply = await moving.outcome()
+        assert given == ({"n": 2} if wait == "await_join" else None)
+        assert reply.ok
 
 
-def test_after_a_hang_up_nothing_is_awaited() -> None:
+async def test_after_a_hang_up_nothing_is_awaited(socket_test: OpenTest) -> None:
     """The connection is open still, for as long as its close takes."""
 
-    async def hang_up(client: Any, socket: Any) -> None:
+    async def hang_up(client: Any, socket: Socket) -> None:
         socket.disconnect()
         with pytest.raises(DisconnectedError, match=r"call socket\.connect"):
             await socket.await_connect()
 
-    async def scenario() -> None:
-        async with harness() as h:
-            await h.joined("t")
-            await h.inside(hang_up)
-
-    virtual(scenario)
+    async with socket_test(Member, config()) as test:
+        await test.connect_and_join("t")
+        await test.inside(hang_up)

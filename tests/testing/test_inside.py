@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from slipstream import Exit, Message, SlipstreamClient, Socket
+from slipstream import ConnectError, Exit, Message, SlipstreamClient, Socket
 from slipstream.reasons import NORMAL, ChannelClosed
 from slipstream.testing import SocketTest, open_socket_test
 
@@ -138,3 +138,41 @@ def test_a_channel_that_stalls_answers_not_even_a_leave_until_it_goes_on(play: A
 
     play(goes_on)
     play(ends)
+
+
+class Impatient(SlipstreamClient):
+    """Counts as started when it has joined, after a while."""
+
+    async def init(self, argument: Any, socket: Socket, /) -> None:
+        await trio.sleep(3.0)
+        await super().init(argument, socket)
+        await socket.await_connect()
+        socket.join("t")
+        await socket.await_join("t")
+
+
+@pytest.mark.parametrize("threshold", [0.0, float("inf")], ids=["jumps", "stands still"])
+def test_a_client_that_awaits_its_connection_in_init_gets_it_from_the_test(
+    threshold: float,
+) -> None:
+    async def main() -> None:
+        async with open_socket_test(Impatient) as test:
+            assert trio.current_time() == 3.0
+            await test.connect_and_join("t")
+            assert test.callbacks == ["init"]
+            assert test.calls[0].done
+            await test.kill()
+            await test.connect_and_join("t")
+
+    trio.run(main, clock=MockClock(autojump_threshold=threshold))
+
+
+@pytest.mark.parametrize("threshold", [0.0, float("inf")], ids=["jumps", "stands still"])
+def test_one_that_awaits_it_in_vain_has_not_started(threshold: float) -> None:
+    async def main() -> None:
+        async with open_socket_test(Impatient) as test:
+            await test.refuse_connect(503)
+            await test.expect_crash(ConnectError)
+            await test.assert_stopped()
+
+    trio.run(main, clock=MockClock(autojump_threshold=threshold))
