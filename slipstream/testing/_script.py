@@ -174,7 +174,8 @@ class Script:
     """The server's side: attempts, connections and what came over them.
 
     Attributes:
-        attempts: the connects that wait for a decision.
+        requests: the connects so far.
+        attempts: those that wait for a decision.
         wires: the connections so far.
         sent: what the client has sent, and the server has read.
         heard: what of it nobody has asserted yet.
@@ -187,6 +188,7 @@ class Script:
     def __init__(self, timeline: Timeline) -> None:
         self.timeline = timeline
         self.network = MemoryNetwork()
+        self.requests: list[ConnectRequest] = []
         self.attempts: list[Attempt] = []
         self.wires: list[Wire] = []
         self.sent: list[Heard] = []
@@ -200,6 +202,7 @@ class Script:
     ) -> AsyncGenerator[Transport]:
         """Connect, once the test has decided on it."""
         attempt = Attempt(request)
+        self.requests.append(request)
         self.attempts.append(attempt)
         self.timeline.note("client", f"connects to {request.uri.split('?')[0]}")
         try:

@@ -48,6 +48,11 @@ class SocketTest(Serving):
         attempt = await self._attempt(uri, within)
         return attempt.request
 
+    @property
+    def requests(self) -> list[ConnectRequest]:
+        """What the client has connected with so far, in order, whatever came of it."""
+        return list(self._script.requests)
+
     async def refute_connect(self, *, within: float = 1.0) -> None:
         """Assert that the client does not want to connect now, nor *within* seconds."""
         await self.refute("a connect", lambda: self._script.attempts, lambda _: [], within)

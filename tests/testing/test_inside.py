@@ -171,7 +171,8 @@ def test_a_client_that_awaits_its_connection_in_init_gets_it_from_the_test(
 def test_one_that_awaits_it_in_vain_has_not_started(threshold: float) -> None:
     async def main() -> None:
         async with open_socket_test(Impatient) as test:
-            await test.refuse_connect(503)
+            refused = await test.refuse_connect(503)
+            assert test.requests == [refused]
             await test.expect_crash(ConnectError)
             await test.assert_stopped()
 
