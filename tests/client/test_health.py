@@ -12,150 +12,134 @@ from slipstream import (
     ClosedByServer,
     ConnectError,
     ConnectFailed,
+    DisconnectedError,
     ServerGoneError,
-    SupervisorGaveUpError,
+    SlipstreamClient,
+    Socket,
     open_socket,
-    telemetry,
 )
 from slipstream.interfaces import Message
 from slipstream.otp import CrashReport
 from slipstream.protocol import V2Serializer
-from tests.client.support import harness, settle, virtual
+from slipstream.testing import Channel, PhoenixServer
+from tests.client.kit import GONE, Member, OpenTest, config
 
 SECRET = "s3cr3t"  # noqa: S105 - it guards nothing
 
 
-def test_health_follows_a_link_through_its_phases() -> None:
+async def test_health_follows_a_link_through_its_phases(socket_test: OpenTest) -> None:
     """State, since when, last error, attempts, next attempt."""
-
-    async def scenario() -> None:
-        error = ConnectError("no", step="tcp")
-        async with harness(reconnect=[4.0]) as h:
-            end = await h.accept()
-            await trio.sleep(2.0)
-            health = h.ref.health()
-            assert (health.phase, health.connected, health.generation) == ("open", True, 1)
-            assert health.since == health.uptime == pytest.approx(2.0)
-            assert (health.last_disconnect, health.last_error, health.next_attempt_in) == (
-                None,
-            ) * 3
-            h.network.refuse(error)
-            end.peer.close(1012)
-            await trio.sleep(1.0)
-            health = h.ref.health()
-            assert (health.phase, health.uptime, health.attempt) == ("waiting", 0.0, 1)
-            assert health.since == pytest.approx(1.0)
-            assert health.next_attempt_in == pytest.approx(3.0)
-            assert health.last_disconnect == ClosedByServer(1012)
-            assert health.last_error is None
-            await trio.sleep(4.0)
-            health = h.ref.health()
-            assert health.last_error is error
-            assert health.attempt == 2
-            assert health.counters["attempts"] == 2
-            assert health.counters["connects"] == health.counters["disconnects"] == 1
-            h.socket.disconnect()
-            assert h.socket.health().phase == "down"
-            assert h.socket.health().since == 0.0
-
-    virtual(scenario)
+    async with socket_test(SlipstreamClient, config(reconnect=[4.0])) as test:
+        await test.accept_connect()
+        await test.advance(2.0)
+        health = test.ref.health()
+        assert (health.phase, health.connected, health.generation) == ("open", True, 1)
+        assert health.since == health.uptime == pytest.approx(2.0)
+        assert (health.last_disconnect, health.last_error, health.next_attempt_in) == (None,) * 3
+        await test.close(1012)
+        await test.advance(1.0)
+        health = test.ref.health()
+        assert (health.phase, health.uptime, health.attempt) == ("waiting", 0.0, 1)
+        assert health.since == pytest.approx(1.0)
+        assert health.next_attempt_in == pytest.approx(3.0)
+        assert health.last_disconnect == ClosedByServer(1012)
+        assert health.last_error is None
+        await test.fail_connect(GONE)
+        health = test.ref.health()
+        assert health.last_error is GONE
+        assert health.attempt == 2
+        assert health.counters["attempts"] == 2
+        assert health.counters["connects"] == health.counters["disconnects"] == 1
+        test.socket.disconnect()
+        assert test.socket.health().phase == "down"
+        assert test.socket.health().since == 0.0
 
 
-def test_health_counts_what_goes_over_all_connections_and_what_waits() -> None:
-    async def slow(*args: Any) -> None:
-        await trio.sleep(100.0)
+async def test_health_counts_what_goes_over_all_connections_and_what_waits(
+    socket_test: OpenTest,
+) -> None:
+    class Slow(Member):
+        async def handle_message(
+            self, topic: str, event: str, payload: Any, socket: Socket, /
+        ) -> None:
+            await trio.sleep(100.0)
 
-    async def scenario() -> None:
-        async with harness({"handle_message": slow}) as h:
-            end, _ = await h.joined()
-            before = h.ref.health().counters
-            assert (before["messages_sent"], before["messages_received"]) == (1, 1)
-            for number in range(3):
-                end.broadcast("t", "m", number)
-            await settle()
-            health = h.ref.health()
-            assert health.inbound == 2
-            assert health.inbound_bytes > 0
-            assert health.counters["messages_received"] == 4
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(h.socket.request, "t", "ask")
-                ask = await end.next("ask")
-                assert h.ref.health().awaited_replies == 1
-                end.reply(ask)
-            assert h.ref.health().awaited_replies == 0
-            sent = h.ref.health().counters["bytes_sent"]
-            end.peer.drop()
-            await h.accept()
-            await settle()
-            health = h.ref.health()
-            assert health.counters["bytes_sent"] > sent  # the rejoin
-            assert health.counters["connects"] == 2
-            assert health.outbound_bytes == 0
-
-    virtual(scenario)
+    async with socket_test(Slow, config()) as test:
+        await test.connect_and_join("t")
+        before = test.ref.health().counters
+        assert (before["messages_sent"], before["messages_received"]) == (1, 1)
+        for number in range(3):
+            await test.broadcast("t", "m", number)
+        health = test.ref.health()
+        assert health.inbound == 2
+        assert health.inbound_bytes > 0
+        assert health.counters["messages_received"] == 4
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(test.socket.request, "t", "ask")
+            ask = await test.assert_push("t", "ask")
+            assert test.ref.health().awaited_replies == 1
+            await test.reply(ask)
+        assert test.ref.health().awaited_replies == 0
+        sent = test.ref.health().counters["bytes_sent"]
+        await test.drop()
+        await test.advance(300.0)
+        await test.accept_connect()
+        health = test.ref.health()
+        assert health.counters["bytes_sent"] > sent  # the rejoin
+        assert health.counters["connects"] == 2
+        assert health.outbound_bytes == 0
 
 
-def test_health_tells_that_the_policy_gave_up() -> None:
-    async def scenario() -> None:
-        socket: Any = None
-        with pytest.raises(SupervisorGaveUpError):
-            async with harness(supervisor_options={"max_restarts": 0}) as h:
-                socket = h.socket
-                end = await h.accept()
-                await settle()
-                end.peer.close(1008, "no more")
-                await trio.sleep_forever()
+async def test_health_tells_that_the_policy_gave_up(socket_test: OpenTest) -> None:
+    async with socket_test(SlipstreamClient, config(), max_restarts=0) as test:
+        socket = test.socket
+        await test.accept_connect()
+        await test.close(1008, "no more")
+        await test.expect_crash(DisconnectedError)
+        await test.assert_stopped()
         health = socket.health()
         assert (health.phase, health.gave_up) == ("down", "the server closed with 1008 no more")
 
-    virtual(scenario)
+
+async def test_health_can_be_served_as_json_without_what_the_server_sent(
+    socket_test: OpenTest,
+) -> None:
+    error = ConnectError("HTTP 503", step="upgrade", status=503, body=SECRET.encode())
+    async with socket_test(SlipstreamClient, config(auth_token=SECRET)) as test:
+        await test.fail_connect(error)
+        assert test.ref.health().last_disconnect == ConnectFailed(error, 503, (), SECRET.encode())
+        served = json.dumps(test.ref.health().as_dict())
+        assert json.loads(served)["last_error"] == "ConnectError: HTTP 503"
+        assert json.loads(served)["last_disconnect"] == "ConnectFailed"
+        assert SECRET not in served
+        assert json.loads(served).keys() == test.ref.health().as_dict().keys()
 
 
-def test_health_can_be_served_as_json_without_what_the_server_sent() -> None:
-    async def scenario() -> None:
-        error = ConnectError("HTTP 503", step="upgrade", status=503, body=SECRET.encode())
-        async with harness(auth_token=SECRET) as h:
-            h.network.refuse(error)
-            await trio.sleep(0.5)
-            assert h.ref.health().last_disconnect == ConnectFailed(error, 503, (), SECRET.encode())
-            served = json.dumps(h.ref.health().as_dict())
-            assert json.loads(served)["last_error"] == "ConnectError: HTTP 503"
-            assert json.loads(served)["last_disconnect"] == "ConnectFailed"
-            assert SECRET not in served
-            assert json.loads(served).keys() == h.ref.health().as_dict().keys()
-
-    virtual(scenario)
-
-
-def test_a_client_that_is_not_there_has_no_health() -> None:
-    async def scenario() -> None:
-        async with harness() as h:
-            ref = h.ref
-            await h.supervisor.terminate_child("client")
-            with pytest.raises(ServerGoneError):
-                ref.health()
-            with pytest.raises(ServerGoneError):
-                ref.recorded_frames()
-
-    virtual(scenario)
-
-
-async def crash(client: Any, *args: Any) -> None:
-    raise ValueError("a bug")
+async def test_a_client_that_is_not_there_has_no_health(socket_test: OpenTest) -> None:
+    async with socket_test(SlipstreamClient, config()) as test:
+        await test.supervisor.terminate_child("client")
+        with pytest.raises(ServerGoneError):
+            test.ref.health()
+        with pytest.raises(ServerGoneError):
+            test.ref.recorded_frames()
 
 
 @pytest.mark.parametrize("shows", [False, True])
-def test_the_last_frames_stand_in_a_crash_report(
-    shows: bool, caplog: pytest.LogCaptureFixture
+async def test_the_last_frames_stand_in_a_crash_report(
+    socket_test: OpenTest, shows: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def scenario() -> None:
-        async with harness({"handle_message": crash}, log_payloads=shows) as h:
-            end, _ = await h.joined("rooms:1")
-            await trio.sleep(1.0)
-            end.broadcast("rooms:1", "news", {"body": SECRET})
-            await settle()
+    class Fragile(SlipstreamClient):
+        async def handle_message(
+            self, topic: str, event: str, payload: Any, socket: Socket, /
+        ) -> None:
+            raise ValueError("a bug")
 
-    virtual(scenario)
+    async with socket_test(Fragile, config(log_payloads=shows)) as test:
+        test.socket.join("rooms:1")
+        await test.connect_and_join("rooms:1")
+        await test.advance(1.0)
+        await test.broadcast("rooms:1", "news", {"body": SECRET})
+        await test.expect_crash(ValueError, "a bug")
     [record] = [r for r in caplog.records if "a bug" in r.getMessage() and "log" in r.getMessage()]
     log = getattr(record, "report").log  # noqa: B009 - logging's records are open
     assert [line.partition(" s ")[::2] for line in log[:1]] == [
@@ -167,8 +151,8 @@ def test_the_last_frames_stand_in_a_crash_report(
     assert "\n".join(f"    {line}" for line in log) in record.getMessage()
 
 
-def test_the_last_frames_stand_in_the_report_of_a_connection_that_has_a_bug(
-    caplog: pytest.LogCaptureFixture,
+async def test_the_last_frames_stand_in_the_report_of_a_connection_that_has_a_bug(
+    socket_test: OpenTest, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Buggy(V2Serializer):
         def decode(self, data: str | bytes, /) -> Message:
@@ -176,14 +160,10 @@ def test_the_last_frames_stand_in_the_report_of_a_connection_that_has_a_bug(
                 raise RuntimeError("a bug of the serializer")
             return super().decode(data)
 
-    async def scenario() -> None:
-        async with harness(serializer=Buggy()) as h:
-            end, _ = await h.joined()
-            end.broadcast("t", "boom", {"body": SECRET})
-            await settle()
-            await h.accept()
-
-    virtual(scenario)
+    async with socket_test(Member, config(serializer=Buggy())) as test:
+        await test.connect_and_join("t")
+        await test.broadcast("t", "boom", {"body": SECRET})
+        await test.accept_connect()
     reports = [getattr(r, "report", None) for r in caplog.records]
     [report] = [r for r in reports if getattr(r, "process", None) == "connection"]
     assert isinstance(report, CrashReport)
@@ -194,45 +174,29 @@ def test_the_last_frames_stand_in_the_report_of_a_connection_that_has_a_bug(
     assert SECRET not in caplog.text
 
 
-def test_the_last_frames_stand_in_the_event_of_a_disconnect() -> None:
-    async def scenario() -> None:
-        with telemetry.capture_events("slipstream.connection.disconnect") as events:
-            async with harness(flight_recorder=2) as h:
-                end, _ = await h.joined()
-                end.broadcast("t", "a", {"body": SECRET})
-                end.broadcast("t", "b")
-                await settle()
-                end.peer.drop()
-                await settle()
-                assert [frame.event for frame in h.ref.recorded_frames()] == ["a", "b"]
-        data: Mapping[str, Any] = events[0][1]
+async def test_the_last_frames_stand_in_the_event_of_a_disconnect(socket_test: OpenTest) -> None:
+    async with socket_test(Member, config(flight_recorder=2)) as test:
+        await test.connect_and_join("t")
+        await test.broadcast("t", "a", {"body": SECRET})
+        await test.broadcast("t", "b")
+        await test.drop()
+        assert [frame.event for frame in test.ref.recorded_frames()] == ["a", "b"]
+        data: Mapping[str, Any]
+        [data] = [d for name, d in test.telemetry if name == "slipstream.connection.disconnect"]
         assert [frame.event for frame in data["frames"]] == ["a", "b"]
         assert SECRET not in repr(data)
 
-    virtual(scenario)
 
+async def test_a_recorder_may_be_off_and_a_script_has_one(
+    socket_test: OpenTest, autojump_clock: Any
+) -> None:
+    async with socket_test(Member, config(flight_recorder=0)) as test:
+        await test.connect_and_join("t")
+        assert test.socket.recorded_frames() == ()
 
-def test_a_recorder_may_be_off_and_a_script_has_one() -> None:
-    async def scenario() -> None:
-        async with harness(flight_recorder=0) as h:
-            await h.joined()
-            assert h.socket.recorded_frames() == ()
-
-        async with harness() as other:
-            config = other.socket.config
-            assert config is not None
-            async with trio.open_nursery() as nursery:
-
-                async def script() -> None:
-                    async with open_socket(config) as socket:
-                        socket.join("t")
-                        await socket.await_join("t")
-                        events = [frame.event for frame in socket.recorded_frames()]
-                        assert events == ["phx_join", "phx_reply"]
-
-                await other.accept()
-                nursery.start_soon(script)
-                end = await other.accept()
-                await end.accept_join("t")
-
-    virtual(scenario)
+    async with PhoenixServer({"t": Channel}, memory=True) as server:
+        async with open_socket(config(uri=server.url, transport=server.open_transport)) as socket:
+            socket.join("t")
+            await socket.await_join("t")
+            events = [frame.event for frame in socket.recorded_frames()]
+            assert events == ["phx_join", "phx_reply"]

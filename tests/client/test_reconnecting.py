@@ -233,7 +233,8 @@ async def test_giving_up_inside_a_callback_that_waits_is_told_after_it(
 
     class Waiting(StaysDown):
         async def handle_call(self, request: Any, caller: Any, socket: Socket, /) -> Reply:
-            return Reply(await wait(self, socket))
+            await wait(self, socket)
+            return Reply(None)
 
         async def handle_disconnect(self, reason: Any, socket: Socket, /) -> None:
             if not waited:
