@@ -6,6 +6,7 @@ from typing import Any, Final, Unpack, cast
 
 from slipstream import telemetry
 from slipstream.client import SlipstreamClient
+from slipstream.interfaces import Serializer
 from slipstream.otp import (
     ChildKeywords,
     ChildLike,
@@ -37,6 +38,7 @@ async def open_socket_test(
     *,
     children: Iterable[ChildLike] = (),
     strict: bool = False,
+    serializer: Serializer | None = None,
     max_restarts: int = 3,
     max_seconds: float = 5.0,
     **overrides: Unpack[ChildKeywords],
@@ -55,6 +57,8 @@ async def open_socket_test(
         argument: what its ``init`` gets; a specification has it already.
         children: what runs beside it, under the same supervisor, and is started before it.
         strict: whether pushes that the test did not assert fail it at the end.
+        serializer: the server's half of a serializer of one's own; by default it speaks V1 or V2, as
+            the client asks for.
         max_restarts: of that supervisor.
         max_seconds: likewise.
         overrides: of the child specification, as in ``client.child_spec``.
@@ -66,7 +70,7 @@ async def open_socket_test(
         AssertionError: at the end, for what *strict* says, or a crash; it is the cause.
     """
     timeline = Timeline()
-    script, calls = Script(timeline), list[Call]()
+    script, calls = Script(timeline, serializer), list[Call]()
     ends: list[End] = []
 
     spec = recorded(_spec_of(client, argument, overrides), script, calls, ends)

@@ -2,7 +2,7 @@
 
 import inspect
 import types
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import attrs
@@ -41,11 +41,12 @@ class _Notes:
         self.ends.append(end)
         self.timeline.note("client", f"ended: {_show(end.reason)}")
 
-    def begin(self, name: str, args: tuple[Any, ...]) -> Call:
+    def begin(self, name: str, args: tuple[Any, ...], captures: Mapping[str, Any]) -> Call:
         """Write down that a callback is called."""
-        call = Call(name, args, at=trio.current_time())
+        call = Call(name, args, captures=captures, at=trio.current_time())
         self.calls.append(call)
-        self.timeline.note("client", f"{name}({', '.join(map(_show, args))})")
+        shown = [*map(_show, args), *(f"{key}={_show(value)}" for key, value in captures.items())]
+        self.timeline.note("client", f"{name}({', '.join(shown)})")
         return call
 
     def end(self, call: Call) -> None:
@@ -90,9 +91,10 @@ class _RecordedServer(ClientServer):
 
     async def told(self, name: str, callback: Coroutine[Any, Any, Any], topic: str | None) -> Any:
         args, self._given = self._given, None
+        captures: Mapping[str, Any] = {}
         if args is None:  # the way of messages, which has no time for a call more
-            args = _arguments(callback, self.client, self.socket)
-        call = self._notes.begin(name, args)
+            args, captures = _arguments(callback, self.client, self.socket)
+        call = self._notes.begin(name, args, captures)
         try:
             call.result = await super().told(name, callback, topic)
         except BaseException as error:
@@ -103,16 +105,21 @@ class _RecordedServer(ClientServer):
         return call.result
 
 
-def _arguments(callback: Any, *known: object) -> tuple[Any, ...]:
-    """Give the positional arguments of a coroutine that has not begun, but for those *known*."""
+def _arguments(callback: Any, *known: object) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Give the arguments of a coroutine that has not begun, but for those *known*; the named apart."""
     frame: types.FrameType | None = getattr(callback, "cr_frame", None)
     if frame is None:
-        return ()
+        return (), {}
     code, values = frame.f_code, frame.f_locals
-    args = [values[name] for name in code.co_varnames[: code.co_argcount]]
+    names, rest = code.co_varnames, code.co_argcount + code.co_kwonlyargcount
+    args = [values[name] for name in names[: code.co_argcount]]
+    named = {name: values[name] for name in names[code.co_argcount : rest]}
     if code.co_flags & inspect.CO_VARARGS:  # as where something is wrapped round it
-        args += values[code.co_varnames[code.co_argcount + code.co_kwonlyargcount]]
-    return tuple(arg for arg in args if not any(arg is each for each in known))
+        args += values[names[rest]]
+        rest += 1
+    if code.co_flags & inspect.CO_VARKEYWORDS:
+        named |= values[names[rest]]
+    return tuple(arg for arg in args if not any(arg is each for each in known)), named
 
 
 def recorded(spec: ChildSpec, script: Script, calls: list[Call], ends: list[End]) -> ChildSpec:

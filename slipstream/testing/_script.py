@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from slipstream.errors import ConnectError, DecodeError, DisconnectedError
-from slipstream.interfaces import ConnectRequest, Message, Transport
+from slipstream.interfaces import ConnectRequest, Message, Serializer, Transport
 from slipstream.otp import GenServer
 from slipstream.protocol import V1Serializer, V2Serializer
 from slipstream.protocol.messages import (
@@ -70,7 +70,9 @@ class Wire:
         joined: the join_ref of each topic that is joined.
     """
 
-    def __init__(self, peer: MemoryPeer, timeline: Timeline) -> None:
+    def __init__(
+        self, peer: MemoryPeer, timeline: Timeline, serializer: Serializer | None = None
+    ) -> None:
         self.peer = peer
         self.open = True
         self.joined: dict[str, str | None] = {}
@@ -80,7 +82,8 @@ class Wire:
         self._timeline = timeline
         # No vsn is V1's, as for Phoenix.
         second = "vsn=2." in peer.request.uri
-        self._serializer = V2Serializer(role="server") if second else V1Serializer(role="server")
+        usual = V2Serializer if second else V1Serializer
+        self._serializer = serializer or usual(role="server")
 
     def say(
         self, join_ref: str | None, ref: str | None, topic: str, event: str, payload: Any
@@ -185,8 +188,9 @@ class Script:
 
     start_soon: Callable[..., None]
 
-    def __init__(self, timeline: Timeline) -> None:
+    def __init__(self, timeline: Timeline, serializer: Serializer | None = None) -> None:
         self.timeline = timeline
+        self._serializer = serializer
         self.network = MemoryNetwork()
         self.requests: list[ConnectRequest] = []
         self.attempts: list[Attempt] = []
@@ -225,7 +229,8 @@ class Script:
 
     async def accept(self) -> Wire:
         """Wait for a connection that the test lets come about."""
-        wire = Wire(await self.network.accept(within=math.inf), self.timeline)
+        peer = await self.network.accept(within=math.inf)
+        wire = Wire(peer, self.timeline, self._serializer)
         wire.peer.answers_close = not self.stalled
         self.wires.append(wire)
         self.timeline.tell()

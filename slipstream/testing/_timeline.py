@@ -1,6 +1,6 @@
 """What happened in a test, in order: frames, callbacks, connections; for people and for assertions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -22,6 +22,7 @@ class Call:
     Attributes:
         name: of the callback.
         args: its arguments, without the socket.
+        captures: what the patterns of its ``@on_message`` gave it by keyword.
         result: what it returned.
         error: what left it instead; a ``LinkError`` has ended that callback only.
         at: when it began, on trio's clock.
@@ -30,6 +31,7 @@ class Call:
 
     name: str
     args: tuple[Any, ...]
+    captures: Mapping[str, Any] = attrs.field(factory=dict[str, Any], kw_only=True)
     result: Any = None
     error: BaseException | None = None
     at: float = 0.0

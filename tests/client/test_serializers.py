@@ -3,95 +3,81 @@
 from typing import Any
 
 import pytest
+import trio
 
-from slipstream import EncodeError
+from slipstream import ChannelClosed, ChannelCrashed, EncodeError, Socket
 from slipstream.interfaces import Serializer
 from slipstream.protocol import V1Serializer, V2Serializer
-from tests.client.support import ServerEnd, harness, settle, virtual
+from tests.client.kit import Member, OpenTest, config
 from tests.protocol.packed import Packed
 
 SERIALIZERS = [
-    (V1Serializer(), V1Serializer(role="server")),
-    (V2Serializer(), V2Serializer(role="server")),
+    (V1Serializer(), None),
+    (V2Serializer(), None),
     (Packed(), Packed()),
 ]
+"""Each with the server's, where the kit does not know it."""
 
 
 @pytest.mark.parametrize(("serializer", "peer"), SERIALIZERS)
-def test_everything_goes_through_a_serializer_of_ones_own(
-    serializer: Serializer, peer: Serializer
+async def test_everything_goes_through_a_serializer_of_ones_own(
+    socket_test: OpenTest, serializer: Serializer, peer: Serializer | None
 ) -> None:
     """SL-I1, I3, I5, I7, I8, I9, I12, I13, JS-K1, JS-K2, JS-K4, JS-K5; d49."""
 
-    async def ask(client: Any, socket: Any) -> Any:
+    async def ask(client: Any, socket: Socket) -> Any:
         return await socket.request("t", "ask", {"n": 1})
 
-    async def scenario() -> None:
-        async with harness(serializer=serializer, heartbeat_interval=1000.0) as h:
-            end = ServerEnd(await h.network.accept(), peer)
-            assert f"vsn={serializer.vsn}" in h.network.requests[0].uri
-            await h.joined("t", end)
-            answer: list[Any] = []
-            h.server.start_soon(lambda: _keep(answer, ask(None, h.socket)))
-            question = await end.next("ask")
-            assert (question.join_ref, question.payload) == ("1", {"n": 1})
-            end.reply(question, "created", {"yes": [True]})
-            end.broadcast("t", "told", {"all": "π"})
-            await settle()
-            assert (answer[0].status, answer[0].response) == ("created", {"yes": [True]})
-            assert h.of("handle_message") == [("t", "told", {"all": "π"})]
-            end.say("1", None, "t", "phx_error", {"reason": "channel_crash"})
-            again = await end.accept_join()
-            end.say(again.join_ref, None, "t", "phx_close")
-            await settle()
-            assert [type(reason).__name__ for _, reason in h.of("handle_topic_close")] == [
-                "ChannelCrashed", "ChannelClosed",
-            ]  # fmt: skip
-            h.socket.rejoin("t")
-            await end.accept_join()
-            await settle()
-            h.socket.leave("t")
-            end.reply(await end.next("phx_leave"))
-            await settle()
-            assert h.of("handle_leave") == [("t",)]
-            end.reply(await end.next("heartbeat"))
-            wrong = {"discarded", "undecodable", "stale", "dropped"}
-            assert not wrong & h.ref.health().counters.keys()
-
-    virtual(scenario)
-
-
-async def _keep(box: list[Any], awaitable: Any) -> None:
-    box.append(await awaitable)
+    options = config(serializer=serializer, heartbeat_interval=1000.0)
+    async with socket_test(Member, options, serializer=peer) as test:
+        await test.accept_connect(lambda uri: f"vsn={serializer.vsn}" in uri)
+        await test.accept_join("t")
+        asking = await test.start_inside(ask)
+        question = await test.assert_push("t", "ask", {"n": 1})
+        assert question.join_ref == "1"
+        await test.reply(question, {"yes": [True]}, status="created")
+        answer = await asking.outcome(within=0.0)
+        assert (answer.status, answer.response) == ("created", {"yes": [True]})
+        await test.broadcast("t", "told", {"all": "π"})
+        assert test.called("handle_message") == [("t", "told", {"all": "π"})]
+        await test.crash_topic("t")
+        await test.accept_join("t", within=5.0)
+        await test.close_topic("t")
+        assert test.called("handle_topic_close") == [
+            ("t", ChannelCrashed({"reason": "channel_crash"})),
+            ("t", ChannelClosed()),
+        ]
+        test.socket.rejoin("t")
+        await test.accept_join("t")
+        test.socket.leave("t")
+        await test.assert_leave("t")
+        assert test.called("handle_leave") == [("t",)]
+        await test.assert_heartbeat(within=1000.0)
+        assert trio.current_time() == 1000.0
+        await test.refute_callback("handle_disconnect", within=30.0)  # it was answered
+        counters = test.ref.health().counters
+        assert counters["discarded"] == 1  # the close of the channel, behind the reply to the leave
+        assert not {"undecodable", "stale", "dropped"} & counters.keys()
 
 
 @pytest.mark.parametrize(("serializer", "peer"), SERIALIZERS[1:])
-def test_binary_payloads_go_both_ways(serializer: Serializer, peer: Serializer) -> None:
+async def test_binary_payloads_go_both_ways(
+    socket_test: OpenTest, serializer: Serializer, peer: Serializer | None
+) -> None:
     """SL-I10, Y8; complaint-27, d50."""
-
-    async def scenario() -> None:
-        async with harness(serializer=serializer) as h:
-            end = ServerEnd(await h.network.accept(), peer)
-            await h.joined("t", end)
-            await h.socket.push("t", "bytes", b"\x00\xff")
-            assert (await end.next("bytes")).payload == b"\x00\xff"
-            end.broadcast("t", "bytes", b"\xff\x00")
-            await settle()
-            assert h.of("handle_message") == [("t", "bytes", b"\xff\x00")]
-
-    virtual(scenario)
+    async with socket_test(Member, config(serializer=serializer), serializer=peer) as test:
+        await test.connect_and_join("t")
+        await test.socket.push("t", "bytes", b"\x00\xff")
+        await test.assert_push("t", "bytes", b"\x00\xff")
+        await test.broadcast("t", "bytes", b"\xff\x00")
+        assert test.called("handle_message") == [("t", "bytes", b"\xff\x00")]
 
 
-def test_a_payload_that_has_no_place_in_it_is_refused_at_once() -> None:
+async def test_a_payload_that_has_no_place_in_it_is_refused_at_once(socket_test: OpenTest) -> None:
     """SL-Z2; d50."""
-
-    async def scenario() -> None:
-        async with harness(serializer=V1Serializer()) as h:
-            end = ServerEnd(await h.network.accept(), V1Serializer(role="server"))
-            await h.joined("t", end)
-            with pytest.raises(EncodeError, match="V1 serializer knows no binary"):
-                await h.socket.push("t", "bytes", b"x")
-            with pytest.raises(EncodeError, match="V1 serializer knows no binary"):
-                h.socket.join("other", b"x")
-
-    virtual(scenario)
+    async with socket_test(Member, config(serializer=V1Serializer())) as test:
+        await test.connect_and_join("t")
+        with pytest.raises(EncodeError, match="V1 serializer knows no binary"):
+            await test.socket.push("t", "bytes", b"x")
+        with pytest.raises(EncodeError, match="V1 serializer knows no binary"):
+            test.socket.join("other", b"x")

@@ -4,10 +4,10 @@ from typing import Any
 
 import msgspec
 import pytest
-import trio
 
-from slipstream import ChannelReply, DecodeError, LinkError, ReplyError
-from tests.client.support import Harness, harness, settle, virtual
+from slipstream import ChannelReply, DecodeError, LinkError, ReplyError, Socket
+from slipstream.testing import SocketTest
+from tests.client.kit import Member, OpenTest, config
 
 
 class Item(msgspec.Struct):
@@ -48,52 +48,45 @@ def test_a_response_may_be_nested_as_deep_as_json_gets() -> None:
         ChannelReply("ok", deep).decode(Tree)
 
 
-async def ask(h: Harness, end: Any, status: str, response: Any) -> Any:
-    outcome: list[Any] = []
-
-    async def request() -> None:
-        try:
-            outcome.append(await h.socket.request("t", "order", response=Order))
-        except (ReplyError, DecodeError) as error:
-            outcome.append(error)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(request)
-        end.reply(await end.next("order"), status, response)
-    return outcome[0]
+async def ask(test: SocketTest, status: str, response: Any) -> Any:
+    """Have an order asked for, answer it, and give what comes of it."""
+    asking = await test.start_inside(
+        lambda client, socket: socket.request("t", "order", response=Order)
+    )
+    await test.reply(await test.assert_push("t", "order"), response, status=status)
+    return await asking.outcome(within=0.0)
 
 
-def test_a_request_gives_the_response_as_the_type_asked_for() -> None:
-    async def scenario() -> None:
-        async with harness() as h:
-            end, _ = await h.joined()
-            assert await ask(h, end, "ok", GOOD) == Order([Item(1.0), Item(2.5)])
-            misfit = await ask(h, end, "ok", BAD)
-            assert str(misfit) == PATH
-            refused = await ask(h, end, "error", {"reason": "secret"})
-            assert isinstance(refused, ReplyError)
-            assert str(refused) == "'order' on 't' was answered with status 'error'"
-            assert refused.reply == ChannelReply("error", {"reason": "secret"})
-            assert (refused.topic, refused.event) == ("t", "order")
+async def test_a_request_gives_the_response_as_the_type_asked_for(socket_test: OpenTest) -> None:
+    async with socket_test(Member, config()) as test:
+        await test.connect_and_join("t")
+        assert await ask(test, "ok", GOOD) == Order([Item(1.0), Item(2.5)])
+        with pytest.raises(DecodeError) as misfit:
+            await ask(test, "ok", BAD)
+        assert str(misfit.value) == PATH
+        with pytest.raises(ReplyError) as caught:
+            await ask(test, "error", {"reason": "secret"})
+        refused = caught.value
+        assert str(refused) == "'order' on 't' was answered with status 'error'"
+        assert refused.reply == ChannelReply("error", {"reason": "secret"})
+        assert (refused.topic, refused.event) == ("t", "order")
 
-    virtual(scenario)
 
-
-def test_a_refusal_that_leaves_a_callback_ends_that_callback_only(
-    caplog: pytest.LogCaptureFixture,
+async def test_a_refusal_that_leaves_a_callback_ends_that_callback_only(
+    socket_test: OpenTest, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def asking(_client: Any, _topic: str, _event: str, _payload: Any, socket: Any) -> None:
-        await socket.request("t", "order", response=Order)
+    class Asking(Member):
+        async def handle_message(
+            self, topic: str, event: str, payload: Any, socket: Socket, /
+        ) -> None:
+            await socket.request("t", "order", response=Order)
 
-    async def scenario() -> None:
-        async with harness({"handle_message": asking}) as h:
-            end, _ = await h.joined()
-            end.broadcast("t", "m")
-            end.reply(await end.next("order"), "error")
-            await settle()
-            assert h.socket.connected
-            assert h.names().count("init") == 1
-
-    virtual(scenario)
+    async with socket_test(Asking, config()) as test:
+        await test.connect_and_join("t")
+        await test.broadcast("t", "m")
+        await test.reply(await test.assert_push("t", "order"), status="error")
+        assert isinstance((await test.assert_callback("handle_message")).error, ReplyError)
+        assert test.socket.connected
+        assert test.callbacks.count("init") == 1
     assert issubclass(ReplyError, LinkError)
     assert "handle_message ended early: 'order' on 't' was answered" in caplog.text

@@ -625,11 +625,12 @@ def test_callbacks_of_every_kind_are_seen_with_their_arguments(play: Any) -> Non
         await test.connect_and_join("rooms:lobby")
         await test.push("rooms:lobby", "named", {"n": 1})
         await test.push("rooms:lobby", "other", {"n": 2})
-        found = [(call.name, call.args) for call in test.calls[-2:]]
+        found = [(call.name, call.args, call.captures) for call in test.calls[-2:]]
         assert found == [
-            ("named", ("rooms:lobby", {"n": 1})),
-            ("handle_message", ("rooms:lobby", "other", {"n": 2})),
+            ("named", ("rooms:lobby", {"n": 1}), {"name": "lobby"}),
+            ("handle_message", ("rooms:lobby", "other", {"n": 2}), {}),
         ]
+        assert "named('rooms:lobby', {'n': 1}, name='lobby')" in test.story
 
     play(scenario, Many)
 
