@@ -17,17 +17,8 @@ from slipstream import (
 )
 from slipstream.client import SlipstreamClient
 from slipstream.reasons import NORMAL
-from slipstream.telemetry import capture_events
 from slipstream.testing import Channel, PhoenixServer
-from slipstream.transport import MemoryNetwork
-from tests.client.support import URI, Recorder, ServerEnd, harness, settle, virtual
-
-
-class Noticing(Recorder):
-    """Also notes gaps."""
-
-    async def handle_gap(self, topic: str, last_seen: Any, socket: Socket, /) -> Any:
-        return await self._note("handle_gap", topic, last_seen, socket)
+from tests.client.kit import Member, OpenTest, answer, config, server_of
 
 
 def number_of(message: Message) -> Any:
@@ -47,157 +38,125 @@ async def since_later(context: JoinContext) -> dict[str, Any]:
 
 @pytest.mark.parametrize("params", [since, since_later])
 @pytest.mark.parametrize("where", ["config", "join"])
-def test_a_rejoin_is_told_what_was_seen_last(where: str, params: Any) -> None:
+async def test_a_rejoin_is_told_what_was_seen_last(
+    socket_test: OpenTest, where: str, params: Any
+) -> None:
     """complaint-25: last_seen in the join params, over every reconnect."""
-
-    async def scenario() -> None:
-        options: dict[str, Any] = {"last_seen": number_of} if where == "config" else {}
-        async with harness(client=Noticing, **options) as h:
-            extract = number_of if where == "join" else None
-            h.socket.join("t", params, last_seen=extract)
-            h.socket.join("other", params, last_seen=extract)
-            asked: list[Any] = []
-            for number in (7, 8, None):
-                end = await h.accept()
-                joins = [await end.next("phx_join"), await end.next("phx_join")]
-                asked.append({join.topic: join.payload["since"] for join in joins})
-                for join in joins:
-                    end.reply(join)
-                end.broadcast("t", "new", {"n": number})
-                end.broadcast("t", "no number")  # changes nothing
-                await settle()
-                end.peer.drop()
-            assert [each["t"] for each in asked] == [None, 7, 8]
-            assert [each["other"] for each in asked] == [None] * 3
-            assert h.socket.last_seen("t") == 8
-            assert h.socket.last_seen("other") is None
-            assert h.socket.last_seen("never") is None
-
-    virtual(scenario)
+    options: dict[str, Any] = {"last_seen": number_of} if where == "config" else {}
+    extract = number_of if where == "join" else None
+    async with socket_test(SlipstreamClient, config(**options)) as test:
+        test.socket.join("t", params, last_seen=extract)
+        test.socket.join("other", params, last_seen=extract)
+        asked: list[Any] = []
+        for number in (7, 8, None):
+            await test.accept_connect()
+            joins = [await test.accept_join("t"), await test.accept_join("other")]
+            asked.append([join.payload["since"] for join in joins])
+            await test.broadcast("t", "new", {"n": number})
+            await test.broadcast("t", "no number")  # changes nothing
+            await test.drop()
+        assert asked == [[None, None], [7, None], [8, None]]
+        assert test.socket.last_seen("t") == 8
+        assert test.socket.last_seen("other") is None
+        assert test.socket.last_seen("never") is None
 
 
-def test_a_gap_is_told_right_after_the_join_and_before_what_follows_it() -> None:
+async def test_a_gap_is_told_right_after_the_join_and_before_what_follows_it(
+    socket_test: OpenTest,
+) -> None:
     """complaint-25: also where nothing was numbered; and not for the first join."""
-
-    async def scenario() -> None:
-        with capture_events("slipstream.client.gap") as events:
-            async with harness(client=Noticing, last_seen=number_of) as h:
-                end, _ = await h.joined("t")
-                end.broadcast("t", "new", {"n": 3})
-                await settle()
-                end.peer.drop()
-                end = await h.accept()
-                join = await end.next("phx_join")
-                end.send(
-                    Message(
-                        join.join_ref, join.ref, "t", "phx_reply", {"status": "ok", "response": {}}
-                    ),
-                    Message(None, None, "t", "new", {"n": 4}),
-                )
-                await settle()
-                told = [name for name in h.names() if name not in {"init", "handle_connect"}]
-                assert told == [
-                    "handle_join", "handle_message", "handle_disconnect",
-                    "handle_join", "handle_gap", "handle_message",
-                ]  # fmt: skip
-                assert h.of("handle_gap") == [("t", 3)]
-        assert [data for _, data in events] == [{"client": "client", "topic": "t", "seconds": 1.0}]
-
-    virtual(scenario)
+    async with socket_test(Member, config(last_seen=number_of)) as test:
+        await test.connect_and_join("t")
+        await test.broadcast("t", "new", {"n": 3})
+        await test.drop()
+        await test.accept_connect()
+        join = await test.assert_join("t")
+        await test.send(answer(join), Message(None, None, "t", "new", {"n": 4}))
+        told = [name for name in test.callbacks if name not in {"init", "handle_connect"}]
+        assert told == [
+            "handle_join", "handle_message", "handle_disconnect",
+            "handle_join", "handle_gap", "handle_message",
+        ]  # fmt: skip
+        assert test.called("handle_gap") == [("t", 3)]
+        events = [data for name, data in test.telemetry if name == "slipstream.client.gap"]
+        assert events == [{"client": "client", "topic": "t", "seconds": 1.0}]
 
 
 @pytest.mark.parametrize("loss", ["crash", "rejoin", "leave", "never joined"])
-def test_what_is_a_gap_and_what_is_none(loss: str) -> None:
+async def test_what_is_a_gap_and_what_is_none(socket_test: OpenTest, loss: str) -> None:
     """complaint-25: every loss of a joined topic that was wanted all the time, and nothing else."""
-
-    async def scenario() -> None:
-        async with harness(client=Noticing) as h:
-            end = await h.accept()
-            if loss == "never joined":
-                h.socket.join("t")
-                end.reply(await end.next("phx_join"), "error", {"reason": "busy"})
+    async with socket_test(Member, config()) as test:
+        await test.accept_connect()
+        if loss == "never joined":
+            await test.refuse_join("t", {"reason": "busy"})
+        else:
+            await test.accept_join("t")
+            if loss == "crash":
+                await test.crash_topic("t")
+            elif loss == "rejoin":
+                test.socket.rejoin("t", {"other": True})
             else:
-                end, join = await h.joined("t", end)
-                if loss == "crash":
-                    end.say(join.join_ref, None, "t", "phx_error")
-                elif loss == "rejoin":
-                    h.socket.rejoin("t", {"other": True})
-                else:
-                    h.socket.leave("t")
-                    end.reply(await end.next("phx_leave"))
-                    await settle()
-                    h.socket.join("t")
-            await end.accept_join()
-            await settle()
-            assert h.of("handle_gap") == ([("t", None)] if loss in {"crash", "rejoin"} else [])
-
-    virtual(scenario)
+                test.socket.leave("t")
+                await test.assert_leave("t")
+                test.socket.join("t")
+        await test.accept_join("t")
+        assert test.callbacks.count("handle_join") == (1 if loss == "never joined" else 2)
+        assert test.called("handle_gap") == ([("t", None)] if loss in {"crash", "rejoin"} else [])
 
 
-def test_a_client_that_ends_in_handle_join_is_told_of_no_gap() -> None:
-    async def second_is_enough(client: Any, topic: str, response: Any, socket: Socket) -> Any:
-        return Stop(NORMAL) if client.calls.count(("handle_join", "t", {})) == 2 else None
+async def test_a_client_that_ends_in_handle_join_is_told_of_no_gap(socket_test: OpenTest) -> None:
+    class TwiceIsEnough(Member):
+        joins = 0
 
-    async def scenario() -> None:
-        scripts: dict[str, Any] = {"handle_join": second_is_enough}
-        async with harness(scripts, client=Noticing, restart="temporary") as h:
-            end, _ = await h.joined("t")
-            end.peer.drop()
-            await (await h.accept()).accept_join()
-            assert await h.ref.wait() == NORMAL
-            assert h.of("handle_gap") == []
+        async def handle_join(self, topic: str, response: Any, socket: Socket, /) -> Stop | None:
+            self.joins += 1
+            return Stop(NORMAL) if self.joins == 2 else None
 
-    virtual(scenario)
+    async with socket_test(TwiceIsEnough, config(), restart="temporary") as test:
+        await test.connect_and_join("t")
+        await test.drop()
+        await test.connect_and_join("t")
+        assert await test.assert_stopped(within=0.0) == NORMAL
+        assert test.called("handle_gap") == []
 
 
-def test_what_an_await_takes_has_been_seen_and_what_is_dropped_has_not() -> None:
+async def test_what_an_await_takes_has_been_seen_and_what_is_dropped_has_not(
+    socket_test: OpenTest,
+) -> None:
     """complaint-25, d34: stale messages are not the client's, and count for nothing."""
-
-    async def take(client: Any, socket: Socket) -> Any:
-        return await socket.await_message("t", "new", {"n": 2})
-
-    async def scenario() -> None:
-        async with harness(client=Noticing, last_seen=number_of) as h:
-            end, join = await h.joined("t")
-            end.broadcast("t", "new", {"n": 2})
-            await h.inside(take)
-            assert h.socket.last_seen("t") == 2
-            h.socket.rejoin("t", {"again": True})
-            await end.accept_join()
-            end.say(join.join_ref, None, "t", "new", {"n": 9})
-            await settle()
-            assert h.socket.last_seen("t") == 2
-
-    virtual(scenario)
-
-
-def test_a_script_resumes_as_a_client_does() -> None:
-    async def scenario() -> None:
-        network = MemoryNetwork()
-        config = Config(
-            URI, transport=network.open_transport, last_seen=number_of, heartbeat_interval=None
+    async with socket_test(Member, config(last_seen=number_of)) as test:
+        join = await test.connect_and_join("t")
+        taking = await test.start_inside(
+            lambda client, socket: socket.await_message("t", "new", {"n": 2})
         )
-
-        async def serve() -> None:
-            end = ServerEnd(await network.accept())
-            await end.accept_join()
-            end.broadcast("t", "new", {"n": 5})
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve)
-            async with open_socket(config) as socket:
-                socket.join("t")
-                await socket.await_join("t")
-                async with socket.messages("t") as messages:
-                    async for message in messages:
-                        assert message.payload == {"n": 5}
-                        break
-                assert socket.last_seen("t") == 5
-
-    virtual(scenario)
+        await test.broadcast("t", "new", {"n": 2})
+        await taking.outcome(within=0.0)
+        assert test.socket.last_seen("t") == 2
+        test.socket.rejoin("t", {"again": True})
+        await test.accept_join("t")
+        await test.send(Message(join.join_ref, None, "t", "new", {"n": 9}))
+        assert test.socket.last_seen("t") == 2
+        assert test.called("handle_message") == []
 
 
-def test_the_context_counts_the_failures_of_its_topic() -> None:
+async def test_a_script_resumes_as_a_client_does(autojump_clock: Any) -> None:
+    class Saying(Channel):
+        async def handle_info(self, message: Any) -> None:
+            self.push("new", {"n": 5})
+
+    async with PhoenixServer({"t": Saying}, memory=True) as server:
+        options = config(uri=server.url, transport=server.open_transport, last_seen=number_of)
+        async with open_socket(options) as socket:
+            socket.join("t")
+            await socket.await_join("t")
+            async with socket.messages("t") as messages:
+                async for message in messages:
+                    assert message.payload == {"n": 5}
+                    break
+            assert socket.last_seen("t") == 5
+
+
+async def test_the_context_counts_the_failures_of_its_topic(socket_test: OpenTest) -> None:
     """d22."""
     seen: list[JoinContext] = []
 
@@ -205,16 +164,13 @@ def test_the_context_counts_the_failures_of_its_topic() -> None:
         seen.append(context)
         return {}
 
-    async def scenario() -> None:
-        async with harness() as h:
-            end = await h.accept()
-            h.socket.join("t", params)
-            for _ in range(2):
-                end.reply(await end.next("phx_join"), "error", {"reason": "busy"})
-            await end.accept_join()
-        assert seen == [JoinContext("t", attempt) for attempt in range(3)]
-
-    virtual(scenario)
+    async with socket_test(SlipstreamClient, config()) as test:
+        await test.accept_connect()
+        test.socket.join("t", params)
+        for _ in range(2):
+            await test.refuse_join("t", {"reason": "busy"})
+        await test.accept_join("t")
+    assert seen == [JoinContext("t", attempt) for attempt in range(3)]
 
 
 def _optional(context: JoinContext | None = None) -> dict[str, Any]:
@@ -233,16 +189,14 @@ class _Provider:
     ("params", "asked"),
     [(_optional, False), (_Provider().method, True), (_Provider(), False), (dict, None)],
 )
-def test_a_provider_gets_a_context_only_if_it_cannot_do_without(params: Any, asked: Any) -> None:
+async def test_a_provider_gets_a_context_only_if_it_cannot_do_without(
+    socket_test: OpenTest, params: Any, asked: Any
+) -> None:
     """d7: what took no argument before takes none now."""
-
-    async def scenario() -> None:
-        async with harness() as h:
-            end = await h.accept()
-            h.socket.join("t", params)
-            assert (await end.next("phx_join")).payload.get("asked") is asked
-
-    virtual(scenario)
+    async with socket_test(SlipstreamClient, config()) as test:
+        await test.accept_connect()
+        test.socket.join("t", params)
+        assert (await test.assert_join("t")).payload.get("asked") is asked
 
 
 @pytest.mark.parametrize(
@@ -253,28 +207,23 @@ def test_a_provider_gets_a_context_only_if_it_cannot_do_without(params: Any, ask
         ({"timeout": -1}, "timeout is -1"),
     ],
 )
-def test_a_wrong_argument_of_a_join_is_refused(arguments: Any, says: str) -> None:
-    async def scenario() -> None:
-        async with harness() as h:
-            with pytest.raises(ConfigError) as caught:
-                h.socket.join("t", **arguments)
-            assert says in str(caught.value)
-            assert h.socket.topics == {}
+async def test_a_wrong_argument_of_a_join_is_refused(
+    socket_test: OpenTest, arguments: Any, says: str
+) -> None:
+    async with socket_test(SlipstreamClient, config()) as test:
+        with pytest.raises(ConfigError) as caught:
+            test.socket.join("t", **arguments)
+        assert says in str(caught.value)
+        assert test.socket.topics == {}
 
-    virtual(scenario)
 
-
-def test_nothing_is_done_for_those_who_do_not_ask() -> None:
-    async def scenario() -> None:
-        async with harness() as h:
-            end, _ = await h.joined("t")
-            end.broadcast("t", "new", {"n": 3})
-            await settle()
-            assert h.socket.last_seen("t") is None
-            assert not h.server.topics.watches
-
-    virtual(scenario)
-    assert SlipstreamClient.handle_gap is Recorder.handle_gap
+async def test_nothing_is_done_for_those_who_do_not_ask(socket_test: OpenTest) -> None:
+    async with socket_test(Member, config()) as test:
+        await test.connect_and_join("t")
+        await test.broadcast("t", "new", {"n": 3})
+        assert test.socket.last_seen("t") is None
+        assert not server_of(test).topics.watches
+    assert SlipstreamClient.handle_gap is Member.handle_gap
 
 
 class Log(Channel):
@@ -310,8 +259,7 @@ async def test_a_server_that_can_replay_leaves_no_gap() -> None:
     Log.entries.clear()
     with trio.fail_after(20):
         async with PhoenixServer({"log": Log}) as server:
-            config = Config(server.url, reconnect=[0.01])
-            async with open_supervisor([(Reader, config)]):
+            async with open_supervisor([(Reader, Config(server.url, reconnect=[0.01]))]):
                 for number in range(1, 61):
                     if number % 20 == 5:
                         await server.wait_joined("log")
