@@ -15,14 +15,14 @@ from slipstream import (
     CallingSelfError,
     ChildSpecError,
     ConfigError,
-    Crashed,
     EncodeError,
     GenServer,
     SlipstreamClient,
+    Socket,
+    StartError,
     WrongTaskError,
-    open_supervisor,
 )
-from tests.client.support import harness, settle, virtual
+from tests.client.kit import Member, OpenTest, config
 
 
 def test_a_misspelled_callback_is_refused_when_the_class_is_made() -> None:
@@ -99,24 +99,23 @@ def test_class_keywords_are_the_defaults_of_the_child() -> None:
 @pytest.mark.parametrize(
     "argument", [None, 7, "http://x", {"url": "ws://x"}, {"uri": "ws://x", "colour": 1}]
 )
-def test_a_wrong_argument_is_a_start_failure_that_says_what_is_accepted(argument: Any) -> None:
-    async def scenario() -> None:
-        async with open_supervisor([(SlipstreamClient, argument)]):
+async def test_a_wrong_argument_is_a_start_failure_that_says_what_is_accepted(
+    socket_test: OpenTest, argument: Any
+) -> None:
+    with pytest.raises(StartError, match="did not start") as caught:
+        async with socket_test(SlipstreamClient, argument):
             raise AssertionError("it must not start")
-
-    with pytest.raises(Exception, match="did not start") as caught:
-        virtual(scenario)
     cause: BaseException | None = caught.value
     while cause is not None and not isinstance(cause, ConfigError):
         cause = cause.__cause__
     assert cause is not None
 
 
-async def returns_nonsense(*args: Any) -> Any:
+async def returns_nonsense(self: Any, *args: Any) -> Any:
     return 42
 
 
-async def forgets_await(*args: Any) -> Any:
+async def forgets_await(self: Any, *args: Any) -> Any:
     return trio.lowlevel.checkpoint()  # noqa: ASYNC105 - the point
 
 
@@ -125,125 +124,109 @@ async def forgets_await(*args: Any) -> Any:
     [(returns_nonsense, "a value of type int"), (forgets_await, "did you forget await")],
 )
 @pytest.mark.parametrize("callback", ["handle_connect", "handle_info"])
-def test_a_wrong_result_is_a_crash_that_names_it(callback: str, script: Any, says: str) -> None:
-    async def scenario() -> None:
-        async with harness({callback: script}, restart="temporary") as h:
-            ref = h.ref.pin()
-            if callback == "handle_connect":
-                await h.accept()
-            else:
-                ref.send("x")
-            reason = await ref.wait()
-            assert isinstance(reason, Crashed)
-            assert isinstance(reason.exception, BadReturnError)
-            assert says in str(reason.exception)
-            assert f"Recorder.{callback}" in str(reason.exception)
-
-    virtual(scenario)
+async def test_a_wrong_result_is_a_crash_that_names_it(
+    socket_test: OpenTest, callback: str, script: Any, says: str
+) -> None:
+    client = type("Wrong", (SlipstreamClient,), {callback: script})
+    async with socket_test(client, config(), restart="temporary") as test:
+        if callback == "handle_connect":
+            await test.accept_connect()
+        else:
+            test.ref.send("x")
+        error = await test.expect_crash(BadReturnError, says)
+        assert f"Wrong.{callback}" in str(error)
 
 
 @pytest.mark.parametrize("shown", [False, True])
-def test_a_wrong_result_is_shown_only_where_payloads_may_be(shown: bool) -> None:
-    async def scenario() -> None:
-        async with harness(
-            {"handle_info": returns_nonsense}, restart="temporary", log_payloads=shown
-        ) as h:
-            ref = h.ref.pin()
-            ref.send("x")
-            assert ("42" in str(await ref.wait())) is shown
-
-    virtual(scenario)
+async def test_a_wrong_result_is_shown_only_where_payloads_may_be(
+    socket_test: OpenTest, shown: bool
+) -> None:
+    client = type("Wrong", (SlipstreamClient,), {"handle_info": returns_nonsense})
+    async with socket_test(client, config(log_payloads=shown), restart="temporary") as test:
+        test.ref.send("x")
+        assert ("42" in str(await test.expect_crash(BadReturnError))) is shown
 
 
-def test_a_client_that_calls_itself_is_told_at_once() -> None:
-    async def scenario() -> None:
-        async with harness() as h:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda client, socket: client.ref.call("x"),
+        lambda client, socket: client.ref.wait_connected(),
+    ],
+    ids=["call", "wait_connected"],
+)
+async def test_a_client_that_calls_itself_is_told_at_once(
+    socket_test: OpenTest, wrong: Any
+) -> None:
+    async with socket_test(SlipstreamClient, config()) as test:
+        with pytest.raises(CallingSelfError):
+            await test.inside(wrong, within=0.0)
 
-            async def call_self(client: Any, socket: Any) -> None:
-                await client.ref.call("x")
 
-            async def wait_for_self(client: Any, socket: Any) -> None:
-                await client.ref.wait_connected()
+async def test_a_foreign_thread_is_refused(socket_test: OpenTest) -> None:
+    async with socket_test(SlipstreamClient, config()) as test:
+        caught: list[BaseException] = []
+        actions: list[tuple[Any, ...]] = [
+            (test.socket.join, "t"),
+            (test.ref.send, "x"),
+            (test.socket.health,),
+            (test.ref.health,),
+        ]
 
-            for wrong in (call_self, wait_for_self):
-                with pytest.raises(CallingSelfError):
-                    await h.inside(wrong)
+        def act() -> None:
+            for action, *arguments in actions:
+                try:
+                    action(*arguments)
+                except WrongTaskError as error:
+                    caught.append(error)
 
-    virtual(scenario)
-
-
-def test_a_foreign_thread_is_refused() -> None:
-    async def scenario() -> None:
-        async with harness() as h:
-            caught: list[BaseException] = []
-            actions: list[tuple[Any, ...]] = [
-                (h.socket.join, "t"),
-                (h.ref.send, "x"),
-                (h.socket.health,),
-                (h.ref.health,),
-            ]
-
-            def act() -> None:
-                for action, *arguments in actions:
-                    try:
-                        action(*arguments)
-                    except WrongTaskError as error:
-                        caught.append(error)
-
-            thread = threading.Thread(target=act)
-            thread.start()
-            thread.join()
-            assert len(caught) == len(actions)
-            assert h.socket.topics == {}
-
-    virtual(scenario)
+        thread = threading.Thread(target=act)
+        thread.start()
+        thread.join()
+        assert len(caught) == len(actions)
+        assert test.socket.topics == {}
 
 
 @pytest.mark.parametrize("after", [-1, "soon", float("nan"), True, math.inf])
-def test_a_wrong_delay_is_refused(after: Any) -> None:
-    async def scenario() -> None:
-        async with harness() as h:
-            with pytest.raises(ConfigError, match="after is"):
-                h.socket.reconnect(after=after)
-            for topic in ("", "phoenix"):
-                with pytest.raises(ConfigError, match="topic is"):
-                    h.socket.join(topic)
+async def test_a_wrong_delay_is_refused(socket_test: OpenTest, after: Any) -> None:
+    async with socket_test(SlipstreamClient, config()) as test:
+        with pytest.raises(ConfigError, match="after is"):
+            test.socket.reconnect(after=after)
+        for topic in ("", "phoenix"):
             with pytest.raises(ConfigError, match="topic is"):
-                h.socket.join(7)  # type: ignore[arg-type]  # the point
-
-    virtual(scenario)
+                test.socket.join(topic)
+        with pytest.raises(ConfigError, match="topic is"):
+            test.socket.join(7)  # type: ignore[arg-type]  # the point
 
 
 @pytest.mark.parametrize("timeout", [-1, "5", [], float("nan"), True])
-def test_a_wrong_timeout_is_refused_wherever_one_is_taken(timeout: Any) -> None:
-    async def scenario() -> None:
-        async with harness() as h:
-            await h.joined()
+async def test_a_wrong_timeout_is_refused_wherever_one_is_taken(
+    socket_test: OpenTest, timeout: Any
+) -> None:
+    async def wait(client: Any, socket: Socket) -> int:
+        socket.leave("t")
+        waits = (
+            partial(socket.await_connect, timeout),
+            partial(socket.await_disconnect, timeout),
+            partial(socket.await_message, timeout=timeout),
+            partial(socket.await_reply, "1", timeout),
+            partial(socket.await_join, "t", timeout),
+            partial(socket.await_leave, "t", timeout),
+        )
+        for one in waits:
             with pytest.raises(ConfigError, match="timeout is"):
-                await h.ref.wait_connected(timeout)
-            with pytest.raises(ConfigError, match="timeout is"):
-                await h.socket.push("t", "e", timeout=timeout)
-            with pytest.raises(ConfigError, match="timeout is"):
-                await h.socket.request("t", "e", timeout=timeout)
+                await one()
+        return len(waits)
 
-            async def wait(client: Any, socket: Any) -> int:
-                socket.leave("t")
-                waits = (
-                    partial(socket.await_connect, timeout),
-                    partial(socket.await_disconnect, timeout),
-                    partial(socket.await_message, timeout=timeout),
-                    partial(socket.await_reply, "1", timeout),
-                    partial(socket.await_join, "t", timeout),
-                    partial(socket.await_leave, "t", timeout),
-                )
-                for one in waits:
-                    with pytest.raises(ConfigError, match="timeout is"):
-                        await one()
-                return len(waits)
-
-            assert await h.inside(wait) == 6
-
-    virtual(scenario)
+    async with socket_test(Member, config()) as test:
+        await test.connect_and_join("t")
+        with pytest.raises(ConfigError, match="timeout is"):
+            await test.ref.wait_connected(timeout)
+        with pytest.raises(ConfigError, match="timeout is"):
+            await test.socket.push("t", "e", timeout=timeout)
+        with pytest.raises(ConfigError, match="timeout is"):
+            await test.socket.request("t", "e", timeout=timeout)
+        assert await test.inside(wait) == 6
 
 
 @pytest.mark.parametrize(
@@ -256,61 +239,51 @@ def test_a_wrong_timeout_is_refused_wherever_one_is_taken(timeout: Any) -> None:
         ("t", "e", "queued", "when_unjoined is 'queued'; accepted are 'fail', 'queue' and 'raise'"),
     ],
 )
-def test_a_wrong_push_is_refused_and_changes_nothing(
-    topic: Any, event: Any, when_unjoined: Any, says: str
+async def test_a_wrong_push_is_refused_and_changes_nothing(
+    socket_test: OpenTest, topic: Any, event: Any, when_unjoined: Any, says: str
 ) -> None:
-    async def scenario() -> None:
-        async with harness() as h:
-            await h.joined()
-            for action in (h.socket.push, h.socket.request):
-                with pytest.raises((ConfigError, EncodeError), match=says):
-                    await action(topic, event, when_unjoined=when_unjoined)
-            assert h.socket.joined("t")
-            assert h.ref.health().queued_pushes == 0
-
-    virtual(scenario)
+    async with socket_test(Member, config()) as test:
+        await test.connect_and_join("t")
+        for action in (test.socket.push, test.socket.request):
+            with pytest.raises((ConfigError, EncodeError), match=says):
+                await action(topic, event, when_unjoined=when_unjoined)
+        await test.refute_sent()
+        assert test.socket.joined("t")
+        assert test.ref.health().queued_pushes == 0
 
 
-def test_reconnecting_without_a_configuration_is_refused() -> None:
+class Silent(SlipstreamClient):
+    """Wants nothing, and does nothing."""
+
+    async def init(self, argument: Any, socket: Socket, /) -> None: ...
+
+
+async def test_reconnecting_without_a_configuration_is_refused(socket_test: OpenTest) -> None:
     """SL-B1, AWT-006."""
-
-    async def rest(client: Any, socket: Any) -> None:
-        await trio.lowlevel.checkpoint()
-
-    async def scenario() -> None:
-        async with harness({"init": rest}) as h:
-            with pytest.raises(ConfigError, match=r"call socket\.connect"):
-                h.socket.reconnect()
-            assert h.socket.config is None
-            assert h.ref.health().phase == "down"
-
-    virtual(scenario)
+    async with socket_test(Silent) as test:
+        with pytest.raises(ConfigError, match=r"call socket\.connect"):
+            test.socket.reconnect()
+        assert test.socket.config is None
+        assert test.ref.health().phase == "down"
 
 
-def test_what_a_client_does_not_handle_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    class Silent(SlipstreamClient, restart="temporary"):
-        async def init(self, argument: Any, socket: Any, /) -> None: ...
-
-    async def scenario() -> None:
-        for send, kind in (("call", "handle_call"), ("cast", "handle_cast")):
-            async with open_supervisor([(Silent, None)]) as supervisor:
-                ref = supervisor.child(Silent).pin()
-                ref.send("unhandled")
-                await settle()
-                assert ref.alive
-                if send == "call":
-                    ref.send_request("x")
-                else:
-                    ref.cast("x")
-                reason = await ref.wait()
-                assert isinstance(reason, Crashed)
-                assert kind in str(reason.exception)
-
-    virtual(scenario)
+@pytest.mark.parametrize("send", ["call", "cast"])
+async def test_what_a_client_does_not_handle_is_told(
+    socket_test: OpenTest, send: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with socket_test(Silent, restart="temporary") as test:
+        test.ref.send("unhandled")
+        await test.settle()
+        assert test.ref.alive
+        if send == "call":
+            test.ref.send_request("x")
+        else:
+            test.ref.cast("x")
+        await test.expect_crash(NotImplementedError, f"handle_{send}")
     assert "'unhandled'" in caplog.text
 
 
-def test_a_client_has_the_inner_names_of_a_process() -> None:
+async def test_a_client_has_the_inner_names_of_a_process(socket_test: OpenTest) -> None:
     class Other(GenServer, name="other"):
         async def init(self, heard: list[Any]) -> None:
             self.heard = heard
@@ -318,25 +291,21 @@ def test_a_client_has_the_inner_names_of_a_process() -> None:
         async def handle_cast(self, message: Any, /) -> None:
             self.heard.append(message)
 
-    async def scenario() -> None:
-        heard: list[Any] = []
-        async with harness(children=[(Other, heard)]) as h:
+    async def use(client: Any, socket: Socket) -> Any:
+        assert client.whereis("other") is not None
+        client.cast("other", "hello")
+        client.monitor(client.whereis("other"))
+        client.send_every(10.0, "tick")
+        client.start_soon(trio.sleep, 1.0)
+        assert client.stop_cause is None
+        return client.ref
 
-            async def use(client: Any, socket: Any) -> None:
-                assert client.whereis("other") is not None
-                client.cast("other", "hello")
-                client.monitor(client.whereis("other"))
-                client.send_every(10.0, "tick")
-                client.start_soon(trio.sleep, 1.0)
-                assert client.ref == h.ref
-                assert client.stop_cause is None
-
-            await h.inside(use)
-            await trio.sleep(25.0)
-            assert heard == ["hello"]
-            assert [args for args in h.of("handle_info") if args == ("tick",)] == [("tick",)] * 2
-            await h.supervisor.terminate_child(Other)
-            await settle()
-            assert type(h.of("handle_info")[-1][0]).__name__ == "Down"
-
-    virtual(scenario)
+    heard: list[Any] = []
+    async with socket_test(SlipstreamClient, config(), children=[(Other, heard)]) as test:
+        assert await test.inside(use) == test.ref
+        await test.advance(25.0)
+        assert heard == ["hello"]
+        assert test.called("handle_info") == [("tick",)] * 2
+        await test.supervisor.terminate_child(Other)
+        await test.settle()
+        assert type(test.called("handle_info")[-1][0]).__name__ == "Down"

@@ -7,12 +7,14 @@ from typing import Any, TypedDict
 import attrs
 import msgspec
 import pytest
+import trio
 from hypothesis import given, strategies as st
+from trio.testing import MockClock
 
-from slipstream import CallbackSignatureError, DecodeError, SlipstreamClient, on_message
+from slipstream import CallbackSignatureError, DecodeError, SlipstreamClient, Socket, on_message
 from slipstream.client._on_message import Routes, collect_routes
-from slipstream.telemetry import capture_events
-from tests.client.support import Recorder, harness, settle, virtual
+from slipstream.testing import Call, open_socket_test
+from tests.client.kit import OpenTest, config
 
 
 @attrs.define
@@ -29,55 +31,53 @@ class Note(TypedDict):
     text: str
 
 
-class Router(Recorder):
+class Router(SlipstreamClient):
     @on_message("t:1", "chat", payload=Chat)
-    async def exact(self, topic: str, message: Chat, socket: Any) -> None:
-        self.calls.append(("exact", topic, message))
+    async def exact(self, topic: str, message: Chat, socket: Socket) -> None: ...
 
     @on_message("t:*", "chat")
-    async def any_topic(self, topic: str, payload: Any, socket: Any) -> None:
-        self.calls.append(("any_topic", topic, payload))
+    async def any_topic(self, topic: str, payload: Any, socket: Socket) -> None: ...
 
     @on_message("t:*", "chat*")
-    async def any_chat(self, topic: str, event: str, payload: Any, socket: Any) -> None:
-        self.calls.append(("any_chat", topic, event, payload))
+    async def any_chat(self, topic: str, event: str, payload: Any, socket: Socket) -> None: ...
 
     @on_message("t:*", "ping", payload=Ping)
     @on_message("t:*", "pong", payload=Ping)
-    async def ping(self, topic: str, payload: Ping, socket: Any) -> None:
-        self.calls.append(("ping", payload.n))
+    async def ping(self, topic: str, payload: Ping, socket: Socket) -> None: ...
 
     @on_message("t:*", "note", payload=Note)
-    async def handle_note(self, topic: str, payload: Note, socket: Any) -> None:
-        self.calls.append(("note", payload["text"]))
+    async def handle_note(self, topic: str, payload: Note, socket: Socket) -> None: ...
 
 
 class Derived(Router):
     @on_message("t:*", "chat")
-    async def mine(self, topic: str, payload: Any, socket: Any) -> None:
-        self.calls.append(("mine", topic))
+    async def mine(self, topic: str, payload: Any, socket: Socket) -> None: ...
 
 
-def heard(
-    client: type[Recorder],
+def calls(
+    client: type[SlipstreamClient],
     *messages: tuple[str, str, Any],
     topics: tuple[str, ...] = ("t:1", "t:2"),
-) -> list[tuple[Any, ...]]:
-    calls: list[tuple[Any, ...]] = []
+) -> list[Call]:
+    """Have a client hear *messages*, and give the callbacks that they went to."""
 
-    async def scenario() -> None:
-        async with harness(client=client) as h:
-            end = await h.accept()
+    async def scenario() -> list[Call]:
+        async with open_socket_test(client, config()) as test:
+            await test.accept_connect()
             for topic in topics:
-                await h.joined(topic, end)
-            h.calls.clear()
+                test.socket.join(topic)
+                await test.accept_join(topic)
+            count = len(test.calls)
             for topic, event, payload in messages:
-                end.broadcast(topic, event, payload)
-            await settle()
-            calls.extend(h.calls)
+                await test.broadcast(topic, event, payload)
+            return test.calls[count:]
 
-    virtual(scenario)
-    return calls
+    return trio.run(scenario, clock=MockClock(autojump_threshold=0))
+
+
+def heard(client: type[SlipstreamClient], *messages: tuple[str, str, Any]) -> list[tuple[Any, ...]]:
+    """The same, by their names and arguments."""
+    return [(call.name, *call.args) for call in calls(client, *messages)]
 
 
 def test_the_most_specific_pattern_wins_and_the_rest_goes_to_handle_message() -> None:
@@ -94,54 +94,49 @@ def test_the_most_specific_pattern_wins_and_the_rest_goes_to_handle_message() ->
         ("exact", "t:1", Chat("hi", 2)),
         ("any_topic", "t:2", {"body": "hi"}),
         ("any_chat", "t:2", "chatter", 1),
-        ("ping", 1),
-        ("ping", 2),
-        ("note", "x"),
+        ("ping", "t:2", Ping(1)),
+        ("ping", "t:2", Ping(2)),
+        ("handle_note", "t:1", {"text": "x"}),
         ("handle_message", "t:1", "other", {}),
     ]
 
 
 def test_a_class_replaces_a_pattern_of_its_base() -> None:
     assert heard(Derived, ("t:2", "chat", {}), ("t:1", "chat", {"body": "x"})) == [
-        ("mine", "t:2"),
+        ("mine", "t:2", {}),
         ("exact", "t:1", Chat("x")),
     ]
 
 
 class Tolerant(Router):
     async def handle_bad_payload(
-        self, topic: str, event: str, payload: Any, error: DecodeError, socket: Any, /
-    ) -> None:
-        self.calls.append(("bad", topic, event, payload, error.path, str(error)))
+        self, topic: str, event: str, payload: Any, error: DecodeError, socket: Socket, /
+    ) -> None: ...
 
 
 def test_a_payload_that_does_not_fit_has_a_callback_of_its_own() -> None:
-    assert heard(Tolerant, ("t:1", "chat", {"body": 7}), ("t:1", "chat", {"body": "x"})) == [
-        ("bad", "t:1", "chat", {"body": 7}, "payload.body", "payload.body: expected str, got int"),
-        ("exact", "t:1", Chat("x")),
-    ]
+    bad, fits = heard(Tolerant, ("t:1", "chat", {"body": 7}), ("t:1", "chat", {"body": "x"}))
+    *what, error = bad
+    assert what == ["handle_bad_payload", "t:1", "chat", {"body": 7}]
+    assert (error.path, str(error)) == ("payload.body", "payload.body: expected str, got int")
+    assert fits == ("exact", "t:1", Chat("x"))
 
 
-def test_by_default_it_is_counted_and_a_warning_that_shows_no_value(
-    caplog: pytest.LogCaptureFixture,
+async def test_by_default_it_is_counted_and_a_warning_that_shows_no_value(
+    socket_test: OpenTest, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def scenario() -> None:
-        with capture_events("slipstream.client.bad_payload") as events:
-            async with harness(client=Router) as h:
-                end = await h.accept()
-                await h.joined("t:1", end)
-                misfits: list[Any] = [{"body": 7}, [], "secret", b"secret"]
-                misfits.append({"body": "secret", "user": "2"})
-                for payload in misfits:
-                    end.broadcast("t:1", "chat", payload)
-                end.broadcast("t:1", "chat", {"body": "fits"})
-                await settle()
-                assert h.calls[-1] == ("exact", "t:1", Chat("fits"))
-                assert h.of("handle_message") == []
-                assert h.ref.health().counters["bad_payloads"] == 5
-            assert [(data["topic"], data["event"]) for _, data in events] == [("t:1", "chat")] * 5
-
-    virtual(scenario)
+    misfits: list[Any] = [{"body": 7}, [], "secret", b"secret", {"body": "secret", "user": "2"}]
+    async with socket_test(Router, config()) as test:
+        test.socket.join("t:1")
+        await test.connect_and_join("t:1")
+        for payload in [*misfits, {"body": "fits"}]:
+            await test.broadcast("t:1", "chat", payload)
+        assert test.called("exact") == [("t:1", Chat("fits"))]
+        assert test.called("handle_message") == []
+        assert test.ref.health().counters["bad_payloads"] == 5
+        name = "slipstream.client.bad_payload"
+        told = [data for each, data in test.telemetry if each == name]
+        assert [(data["topic"], data["event"]) for data in told] == [("t:1", "chat")] * 5
     assert caplog.text.count("was not handled: payload") == 5
     assert "payload.user: expected int, got str" in caplog.text
     assert "secret" not in caplog.text
@@ -179,12 +174,11 @@ KINDS = [
 
 @pytest.mark.parametrize(("kind", "payload", "wanted"), KINDS)
 def test_every_kind_of_type_is_made(kind: Any, payload: Any, wanted: Any) -> None:
-    class Typed(Recorder):
+    class Typed(SlipstreamClient):
         @on_message("t:1", "e", payload=kind)
-        async def take(self, topic: str, payload: Any, socket: Any) -> None:
-            self.calls.append((payload,))
+        async def take(self, topic: str, payload: Any, socket: Socket) -> None: ...
 
-    assert heard(Typed, ("t:1", "e", payload)) == [(wanted,)]
+    assert heard(Typed, ("t:1", "e", payload)) == [("take", "t:1", wanted)]
 
 
 MISFITS = [
@@ -207,7 +201,7 @@ def test_a_misfit_is_told_of_by_its_path_and_never_by_its_value(
             raise AssertionError("it does not fit")
 
     [call] = heard(Typed, ("t:1", "e", payload))
-    assert call[-1] == told
+    assert (call[0], str(call[-1])) == ("handle_bad_payload", told)
 
 
 @pytest.mark.parametrize("kind", [7, "Chat", object(), SlipstreamClient])
@@ -216,24 +210,23 @@ def test_a_payload_that_is_no_type_is_refused(kind: Any) -> None:
         on_message("t", "e", payload=kind)
 
 
-class Capturing(Recorder):
+class Capturing(SlipstreamClient):
     @on_message("rooms:{room}", "new:{what}")
-    async def one(self, topic: str, payload: Any, socket: Any, *, room: str, what: str) -> None:
-        self.calls.append(("one", room, what))
+    async def one(
+        self, topic: str, payload: Any, socket: Socket, *, room: str, what: str
+    ) -> None: ...
 
     @on_message("rooms:{room}:users:{user}", "new:*")
     async def two(
-        self, topic: str, event: str, payload: Any, socket: Any, *, room: str, user: str
-    ) -> None:
-        self.calls.append(("two", event, room, user))
+        self, topic: str, event: str, payload: Any, socket: Socket, *, room: str, user: str
+    ) -> None: ...
 
     @on_message("rooms:{room}:*", "new:msg")
-    async def three(self, topic: str, payload: Any, socket: Any, *, room: str) -> None:
-        self.calls.append(("three", room))
+    async def three(self, topic: str, payload: Any, socket: Socket, *, room: str) -> None: ...
 
 
 def test_captures_are_given_as_keywords() -> None:
-    assert heard(
+    found = calls(
         Capturing,
         ("rooms:a", "new:msg", {}),
         ("rooms:é 1", "new:\n", {}),
@@ -242,13 +235,14 @@ def test_captures_are_given_as_keywords() -> None:
         ("rooms:", "new:msg", {}),
         ("rooms:a", "new:msg:x", {}),
         topics=("rooms:a", "rooms:é 1", "rooms:a:users:7", "rooms:a:b:c", "rooms:"),
-    ) == [
-        ("one", "a", "msg"),
-        ("one", "é 1", "\n"),
-        ("two", "new:msg:x", "a", "7"),
-        ("three", "a"),
-        ("handle_message", "rooms:", "new:msg", {}),
-        ("handle_message", "rooms:a", "new:msg:x", {}),
+    )
+    assert [(call.name, call.args, call.captures) for call in found] == [
+        ("one", ("rooms:a", {}), {"room": "a", "what": "msg"}),
+        ("one", ("rooms:é 1", {}), {"room": "é 1", "what": "\n"}),
+        ("two", ("rooms:a:users:7", "new:msg:x", {}), {"room": "a", "user": "7"}),
+        ("three", ("rooms:a:b:c", {}), {"room": "a"}),
+        ("handle_message", ("rooms:", "new:msg", {}), {}),
+        ("handle_message", ("rooms:a", "new:msg:x", {}), {}),
     ]
 
 
@@ -368,21 +362,20 @@ def test_two_methods_for_one_pattern_are_refused() -> None:
 
 class Greeting:
     @on_message("t:*", "hello")
-    async def greet(self: Any, topic: str, payload: Any, socket: Any) -> None:
-        self.calls.append(("greet", topic))
+    async def greet(self: Any, topic: str, payload: Any, socket: Socket) -> None:
+        socket.assigns["greeted"] = True
 
 
 class Waving:
     @on_message("t:*", "hello")
-    async def wave(self: Any, topic: str, payload: Any, socket: Any) -> None:
-        self.calls.append(("wave", topic))
+    async def wave(self: Any, topic: str, payload: Any, socket: Socket) -> None: ...
 
 
 def test_mixins_bring_their_patterns() -> None:
-    class Polite(Greeting, Recorder):
+    class Polite(Greeting, SlipstreamClient):
         pass
 
-    assert heard(Polite, ("t:1", "hello", {})) == [("greet", "t:1")]
+    assert heard(Polite, ("t:1", "hello", {})) == [("greet", "t:1", {})]
 
 
 def test_two_mixins_that_both_want_a_message_are_refused_until_the_class_decides() -> None:
@@ -390,32 +383,35 @@ def test_two_mixins_that_both_want_a_message_are_refused_until_the_class_decides
         CallbackSignatureError, match=r"two methods handle .*Greeting\.greet and Waving\.wave"
     ):
 
-        class Torn(Greeting, Waving, Recorder):
+        class Torn(Greeting, Waving, SlipstreamClient):
             pass
 
-    class Decided(Greeting, Waving, Recorder):
+    class Decided(Greeting, Waving, SlipstreamClient):
         @on_message("t:*", "hello")
-        async def both(self, topic: str, payload: Any, socket: Any) -> None:
+        async def both(self, topic: str, payload: Any, socket: Socket) -> None:
             await self.greet(topic, payload, socket)
             await self.wave(topic, payload, socket)
+            assert socket.assigns["greeted"]
 
-    assert heard(Decided, ("t:1", "hello", {})) == [("greet", "t:1"), ("wave", "t:1")]
+    assert heard(Decided, ("t:1", "hello", {})) == [("both", "t:1", {})]
 
 
 def test_an_overriding_method_keeps_its_patterns_or_has_its_own() -> None:
+    quiet: list[str] = []
+
     class Quiet(Router):
-        async def any_topic(self, topic: str, payload: Any, socket: Any) -> None:
-            self.calls.append(("quiet", topic))
+        async def any_topic(self, topic: str, payload: Any, socket: Socket) -> None:
+            quiet.append(topic)
 
     class Elsewhere(Router):
         @on_message("t:*", "elsewhere")
-        async def any_topic(self, topic: str, payload: Any, socket: Any) -> None:
-            self.calls.append(("elsewhere", topic))
+        async def any_topic(self, topic: str, payload: Any, socket: Socket) -> None: ...
 
-    assert heard(Quiet, ("t:2", "chat", {})) == [("quiet", "t:2")]
+    assert heard(Quiet, ("t:2", "chat", {})) == [("any_topic", "t:2", {})]
+    assert quiet == ["t:2"]
     assert heard(Elsewhere, ("t:2", "chat", {}), ("t:2", "elsewhere", {})) == [
         ("any_chat", "t:2", "chat", {}),
-        ("elsewhere", "t:2"),
+        ("any_topic", "t:2", {}),
     ]
     with pytest.raises(CallbackSignatureError, match=r"Wrong\.any_topic.* the wrong parameters"):
 
