@@ -4,41 +4,45 @@ from typing import Any
 
 import trio
 from hypothesis import given, strategies as st
+from trio.testing import MockClock
 
-from slipstream import NORMAL, Message, Stop, on_message
-from tests.client.support import Recorder, harness, settle, virtual
+from slipstream import NORMAL, Message, Socket, Stop, on_message
+from slipstream.testing import SocketTest, open_socket_test
+from tests.client.kit import Member, OpenTest, answer, config
 
 
-class Batching(Recorder):
-    async def handle_messages(self, messages: list[Message], socket: Any, /) -> Any:
-        return await self._note("handle_messages", [each.payload for each in messages], socket)
+class Batching(Member):
+    async def handle_messages(self, messages: list[Message], socket: Socket, /) -> Any:
+        return None
 
     @on_message("t", "routed")
-    async def routed(self, topic: str, payload: Any, socket: Any) -> None:
-        self.calls.append(("routed", payload))
+    async def routed(self, topic: str, payload: Any, socket: Socket) -> None: ...
 
 
 def message(number: int, event: str = "m", topic: str = "t") -> Message:
     return Message(None, None, topic, event, number)
 
 
-def test_all_that_waits_comes_at_once_whatever_its_topic() -> None:
-    async def slow(*_: Any) -> None:
-        await trio.sleep(1.0)
+def batches(test: SocketTest) -> list[list[Any]]:
+    """The payloads of each batch so far."""
+    return [[each.payload for each in args[0]] for args in test.called("handle_messages")]
 
-    async def scenario() -> None:
-        async with harness({"handle_messages": slow}, client=Batching) as h:
-            end, _ = await h.joined()
-            await h.joined("u", end)
-            end.send(*[message(number, topic="tu"[number % 2]) for number in range(200)])
-            await settle()
-            end.send(*[message(number) for number in range(200, 1000)])
-            await trio.sleep(10.0)
-            assert h.of("handle_messages") == [([*range(200)],), ([*range(200, 1000)],)]
-            assert h.of("handle_message") == []
-            assert h.ref.health().inbound == 0
 
-    virtual(scenario)
+async def test_all_that_waits_comes_at_once_whatever_its_topic(socket_test: OpenTest) -> None:
+    class Slow(Batching):
+        async def handle_messages(self, messages: list[Message], socket: Socket, /) -> None:
+            await trio.sleep(1.0)
+
+    async with socket_test(Slow, config()) as test:
+        test.socket.join("u")
+        await test.connect_and_join("t")
+        await test.accept_join("u")
+        await test.send(*[message(number, topic="tu"[number % 2]) for number in range(200)])
+        await test.send(*[message(number) for number in range(200, 1000)])
+        await test.advance(10.0)
+        assert batches(test) == [[*range(200)], [*range(200, 1000)]]
+        assert test.called("handle_message") == []
+        assert test.ref.health().inbound == 0
 
 
 KINDS = st.sampled_from(["plain", "plain", "plain", "routed", "reply", "stale"])
@@ -49,13 +53,13 @@ def test_everything_keeps_its_order(deliveries: list[list[str]]) -> None:
     """Cut into pieces by whatever has a callback of its own, the messages are all there, once."""
 
     async def scenario() -> None:
-        async with harness(client=Batching) as h:
-            end, _ = await h.joined()
+        async with open_socket_test(Batching, config()) as test:
+            await test.connect_and_join("t")
             pushes = []
             for _ in range(sum(kind == "reply" for kinds in deliveries for kind in kinds)):
-                await h.socket.push("t", "e", timeout=1e4)
-                pushes.append(await end.next("e"))
-            h.calls.clear()
+                await test.socket.push("t", "e", timeout=1e4)
+                pushes.append(await test.assert_push("t", "e"))
+            before = len(test.calls)
             wanted: list[Any] = []
             for kinds in deliveries:
                 frames: list[Message] = []
@@ -63,105 +67,89 @@ def test_everything_keeps_its_order(deliveries: list[list[str]]) -> None:
                     number = len(wanted)
                     match kind:
                         case "reply":
-                            push = pushes.pop(0)
-                            payload = {"status": "ok", "response": number}
-                            frames.append(
-                                Message(push.join_ref, push.ref, "t", "phx_reply", payload)
-                            )
+                            frames.append(answer(pushes.pop(0), response=number))
                         case "stale":  # it is dropped, and is in nobody's way
                             frames.append(Message("999", None, "t", "m", number))
                             continue
                         case _:
                             frames.append(message(number, {"plain": "m"}.get(kind, kind)))
                     wanted.append((kind, number))
-                end.send(*frames)
-                await settle()
+                await test.send(*frames)
             heard: list[Any] = []
-            for name, *args in h.calls:
-                match name:
+            for call in test.calls[before:]:
+                match call.name:
                     case "handle_messages":
-                        heard += [("plain", number) for number in args[0]]
+                        heard += [("plain", each.payload) for each in call.args[0]]
                     case "handle_reply":
-                        heard.append(("reply", args[1].response))
+                        heard.append(("reply", call.args[1].response))
                     case _:
-                        heard.append((name, args[0]))
+                        heard.append((call.name, call.args[1]))
             assert heard == wanted
 
-    virtual(scenario)
+    trio.run(scenario, clock=MockClock(autojump_threshold=0))
 
 
-def test_what_is_stale_by_now_is_left_out_and_counted() -> None:
-    async def leave_later(client: Any, _messages: Any, socket: Any) -> None:
-        client.scripts.clear()
-        await trio.sleep(1.0)
-        socket.leave("u")
+async def test_what_is_stale_by_now_is_left_out_and_counted(socket_test: OpenTest) -> None:
+    class Leaving(Batching):
+        async def handle_messages(self, messages: list[Message], socket: Socket, /) -> None:
+            if messages[0].payload == 1:
+                await trio.sleep(1.0)
+                socket.leave("u")
 
-    async def scenario() -> None:
-        async with harness({"handle_messages": leave_later}, client=Batching) as h:
-            end, _ = await h.joined()
-            await h.joined("u", end)
-            end.send(message(1))
-            await settle()
-            end.send(message(2), message(3, topic="u"), message(4))
-            await trio.sleep(2.0)
-            assert h.of("handle_messages") == [([1],), ([2, 4],)]
-            assert h.ref.health().counters["stale"] == 1
-
-    virtual(scenario)
+    async with socket_test(Leaving, config()) as test:
+        test.socket.join("u")
+        await test.connect_and_join("t")
+        await test.accept_join("u")
+        await test.send(message(1))
+        await test.send(message(2), message(3, topic="u"), message(4))
+        await test.advance(2.0)
+        assert batches(test) == [[1], [2, 4]]
+        assert test.ref.health().counters["stale"] == 1
 
 
-def test_awaiting_in_a_batch_finds_only_later_messages() -> None:
-    async def awaiting(client: Any, _messages: Any, socket: Any) -> None:
-        client.scripts.clear()
-        client.calls.append(("awaited", (await socket.await_message("t")).payload))
+async def test_awaiting_in_a_batch_finds_only_later_messages(socket_test: OpenTest) -> None:
+    class Awaiting(Batching):
+        async def handle_messages(self, messages: list[Message], socket: Socket, /) -> None:
+            if messages[0].payload == 1:
+                socket.assigns["awaited"] = (await socket.await_message("t")).payload
 
-    async def scenario() -> None:
-        async with harness({"handle_messages": awaiting}, client=Batching) as h:
-            end, _ = await h.joined()
-            end.send(message(1), message(2))
-            await settle()
-            end.send(message(3), message(4))
-            await settle()
-            assert h.calls[-3:] == [
-                ("handle_messages", [1, 2]),
-                ("awaited", 3),
-                ("handle_messages", [4]),
-            ]
-
-    virtual(scenario)
+    async with socket_test(Awaiting, config()) as test:
+        await test.connect_and_join("t")
+        await test.send(message(1), message(2))
+        await test.send(message(3), message(4))
+        assert batches(test) == [[1, 2], [4]]
+        assert test.assigns["awaited"] == 3
 
 
-def test_a_batch_may_stop_the_client() -> None:
-    async def stopping(*_: Any) -> Stop:
-        return Stop(NORMAL)
+async def test_a_batch_may_stop_the_client(socket_test: OpenTest) -> None:
+    class Stopping(Batching):
+        async def handle_messages(self, messages: list[Message], socket: Socket, /) -> Stop:
+            return Stop(NORMAL)
 
-    async def scenario() -> None:
-        async with harness(
-            {"handle_messages": stopping}, client=Batching, restart="temporary"
-        ) as h:
-            end, _ = await h.joined()
-            end.send(message(1), message(2))
-            assert (await end.peer.wait_closed()).code == 1000
-            await settle()
-            assert h.names()[-2:] == ["handle_messages", "terminate"]
-
-    virtual(scenario)
+    async with socket_test(Stopping, config(), restart="temporary") as test:
+        await test.connect_and_join("t")
+        await test.send(message(1), message(2))
+        await test.assert_disconnect(1000, within=0.0)
+        assert test.callbacks[-2:] == ["handle_messages", "terminate"]
 
 
-class Falling(Recorder):
-    async def handle_messages(self, messages: list[Message], socket: Any, /) -> Any:
-        return await super().handle_messages([each for each in messages if each.payload], socket)
+async def test_the_default_hands_them_on_one_by_one_up_to_a_stop(socket_test: OpenTest) -> None:
+    seen: list[Any] = []
 
+    class Falling(Member):
+        async def handle_messages(self, messages: list[Message], socket: Socket, /) -> Any:
+            return await super().handle_messages(
+                [each for each in messages if each.payload], socket
+            )
 
-def test_the_default_hands_them_on_one_by_one_up_to_a_stop() -> None:
-    async def stop_at_2(client: Any, topic: str, event: str, payload: Any, socket: Any) -> Any:
-        return Stop(NORMAL) if payload == 2 else None
+        async def handle_message(
+            self, topic: str, event: str, payload: Any, socket: Socket, /
+        ) -> Stop | None:
+            seen.append((topic, event, payload))
+            return Stop(NORMAL) if payload == 2 else None
 
-    async def scenario() -> None:
-        async with harness({"handle_message": stop_at_2}, client=Falling, restart="temporary") as h:
-            end, _ = await h.joined()
-            end.send(message(0), message(1), message(2), message(3))
-            await end.peer.wait_closed()
-            assert h.of("handle_message") == [("t", "m", 1), ("t", "m", 2)]
-
-    virtual(scenario)
+    async with socket_test(Falling, config(), restart="temporary") as test:
+        await test.connect_and_join("t")
+        await test.send(message(0), message(1), message(2), message(3))
+        await test.assert_disconnect(1000, within=0.0)
+        assert seen == [("t", "m", 1), ("t", "m", 2)]
