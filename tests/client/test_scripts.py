@@ -9,7 +9,6 @@ import trio
 from slipstream import (
     AwaitTimeoutError,
     ChannelReply,
-    Config,
     ConfigError,
     ConnectError,
     DisconnectedError,
@@ -20,8 +19,7 @@ from slipstream import (
     open_socket,
 )
 from slipstream.testing import Channel, Ok, PhoenixServer, Refuse, ServerSocket
-from slipstream.transport import MemoryNetwork
-from tests.client.support import URI, ServerEnd, settle, virtual
+from tests.client.kit import config
 
 
 class Room(Channel):
@@ -125,8 +123,8 @@ async def test_with_reconnect_it_comes_back_by_itself() -> None:
                     server.accept_connects()
 
                 nursery.start_soon(relent)
-                config = {"uri": server.url, "reconnect": [0.01]}
-                async with open_socket(config, reconnect=True) as socket:
+                options = {"uri": server.url, "reconnect": [0.01]}
+                async with open_socket(options, reconnect=True) as socket:
                     socket.join("rooms:1")
                     await socket.await_join("rooms:1")
                     server.drop()
@@ -207,32 +205,23 @@ async def test_outcomes_that_nobody_awaits_are_not_kept_without_number() -> None
 
 
 @pytest.mark.parametrize("reconnect", [True, False])
-def test_a_script_that_moves_is_a_script_still(reconnect: bool) -> None:
+async def test_a_script_that_moves_is_a_script_still(autojump_clock: Any, reconnect: bool) -> None:
     """It keeps the newest messages, and reconnects as it was opened to."""
-
-    async def scenario() -> None:
-        network = MemoryNetwork()
-        config = Config(
-            URI,
-            transport=network.open_transport,
-            heartbeat_interval=None,
-            reconnect=[1.0],
-            inbound_limit=4,
-        )
-        async with open_socket(config, reconnect=reconnect) as socket:
-            await network.accept()
-            socket.join("t")
-            socket.connect(
-                attrs.evolve(config, uri="ws://other.test/socket/websocket", on_overflow="pause")
-            )
-            end = ServerEnd(await network.accept())
-            await end.accept_join("t")
-            await settle()
+    async with (
+        PhoenixServer(CHANNELS, memory=True) as first,
+        PhoenixServer(CHANNELS, memory=True) as second,
+    ):
+        options = config(uri=first.url, transport=first.open_transport, inbound_limit=4)
+        async with open_socket(options, reconnect=reconnect) as socket:
+            await first.wait_connections(1)
+            socket.join("rooms:1")
+            elsewhere: dict[str, Any] = {"uri": second.url, "transport": second.open_transport}
+            socket.connect(attrs.evolve(options, **elsewhere, on_overflow="pause"))
+            await second.wait_joined("rooms:1")
+            await first.wait_connections(0)
             for number in range(20):
-                end.broadcast("t", "e", number)
-            assert (await socket.await_message("t", payload=19)).payload == 19
-            end.peer.drop()
+                second.broadcast("rooms:1", "e", number)
+            assert (await socket.await_message("rooms:1", payload=19)).payload == 19
+            second.drop()
             await trio.sleep(5.0)
             assert socket.health().counters["attempts"] == (3 if reconnect else 2)
-
-    virtual(scenario)
