@@ -1,7 +1,11 @@
-"""A client under a real supervisor, over the transport in memory, and a server that is the test."""
+"""The level below the kit: a recording client over the transport in memory, and a bare server's end.
+
+For tests that bring a server of their own: those of models and sweeps, in which a client may crash at
+any moment, and those that the kit itself is compared with. All others use the kit.
+"""
 
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -11,8 +15,6 @@ from trio.testing import MockClock
 
 from slipstream import Config, Message, SlipstreamClient, Socket, open_supervisor
 from slipstream.client import ClientRef, ClientServer
-from slipstream.errors import DisconnectedError
-from slipstream.interfaces import Serializer
 from slipstream.otp import SupervisorRef, process_of
 from slipstream.protocol import V2Serializer
 from slipstream.transport import MemoryNetwork, MemoryPeer
@@ -21,7 +23,6 @@ T = TypeVar("T")
 
 URI = "ws://server.test/socket/websocket"
 SERVER = V2Serializer(role="server")
-OK: dict[str, Any] = {"status": "ok", "response": {}}
 
 
 def virtual(scenario: Callable[[], Awaitable[T]]) -> T:
@@ -99,9 +100,8 @@ class Recorder(SlipstreamClient):
 class ServerEnd:
     """The server's end of one connection: frames of the client, one by one, and answers."""
 
-    def __init__(self, peer: MemoryPeer, serializer: Serializer = SERVER) -> None:
+    def __init__(self, peer: MemoryPeer) -> None:
         self.peer = peer
-        self._serializer = serializer
         self._frames: deque[Message] = deque()
 
     async def next(self, event: str | None = None) -> Message:
@@ -109,26 +109,18 @@ class ServerEnd:
         while not self._frames:
             for frame in await self.peer.receive():
                 data = frame.data if frame.binary else frame.data.decode()
-                self._frames.append(self._serializer.decode(data))
+                self._frames.append(SERVER.decode(data))
         message = self._frames.popleft()
         assert event is None or message.event == event, f"expected {event}, got {message}"
         return message
-
-    async def nothing(self, seconds: float = 60.0) -> None:
-        """Show that the client sends nothing for *seconds*."""
-        with trio.move_on_after(seconds):
-            raise AssertionError(f"nothing was expected, got {await self.next()}")
 
     def say(
         self, join_ref: str | None, ref: str | None, topic: str, event: str, payload: Any = None
     ) -> None:
         """Send one message."""
-        self.send(Message(join_ref, ref, topic, event, {} if payload is None else payload))
-
-    def send(self, *messages: Message) -> None:
-        """Send messages in one delivery."""
-        frames = [self._serializer.encode(message) for message in messages]
-        self.peer.send(*[frame.data if frame.binary else frame.data.decode() for frame in frames])
+        message = Message(join_ref, ref, topic, event, {} if payload is None else payload)
+        frame = SERVER.encode(message)
+        self.peer.send(frame.data if frame.binary else frame.data.decode())
 
     def reply(self, to: Message, status: str = "ok", response: Any = None) -> None:
         """Answer a frame of the client."""
@@ -145,16 +137,6 @@ class ServerEnd:
         assert join.topic == topic
         self.reply(join, "ok", response)
         return join
-
-    async def serve(self) -> None:
-        """Answer joins, leaves and heartbeats until the connection ends."""
-        try:
-            while True:
-                message = await self.next()
-                if message.event in {"phx_join", "phx_leave", "heartbeat"}:
-                    self.reply(message)
-        except DisconnectedError:
-            return
 
 
 class Harness:
@@ -197,25 +179,6 @@ class Harness:
         """Accept the client's next connection."""
         return ServerEnd(await self.network.accept(within=10_000.0))
 
-    async def inside(self, function: Callable[[Any, Socket], Awaitable[Any]]) -> Any:
-        """Run *function* inside the client, in a callback, and give its result or its error."""
-        box: list[Any] = []
-        done = trio.Event()
-
-        async def wrapped(client: Any, socket: Socket) -> Any:
-            try:
-                box.append(await function(client, socket))
-            except Exception as error:  # noqa: BLE001 - it goes on to the test
-                box.append(error)
-            finally:
-                done.set()
-
-        self.ref.cast(wrapped)
-        await done.wait()
-        if box and isinstance(box[0], Exception):
-            raise box[0]
-        return box[0] if box else None
-
     async def joined(
         self, topic: str = "t", end: ServerEnd | None = None
     ) -> tuple[ServerEnd, Message]:
@@ -238,8 +201,6 @@ async def harness(
     scripts: dict[str, Callable[..., Awaitable[Any]]] | None = None,
     *,
     client: type[Recorder] = Recorder,
-    restart: Any = "permanent",
-    children: Sequence[Any] = (),
     supervisor_options: dict[str, Any] | None = None,
     **options: Any,
 ) -> AsyncGenerator[Harness]:
@@ -251,6 +212,6 @@ async def harness(
     options.setdefault("rejoin", [1.0])
     uri = options.pop("uri", URI)
     config = Config(uri, transport=network.open_transport, **options)
-    spec = client.child_spec((config, calls, scripts or {}), id="client", restart=restart)
-    async with open_supervisor([spec, *children], **(supervisor_options or {})) as supervisor:
+    spec = client.child_spec((config, calls, scripts or {}), id="client")
+    async with open_supervisor([spec], **(supervisor_options or {})) as supervisor:
         yield Harness(supervisor, network, calls)
