@@ -123,27 +123,6 @@ async def test_waiting_for_the_connection_has_a_limit(socket_test: OpenTest) -> 
             await test.ref.wait_connected(timeout=2.0)
 
 
-async def test_health_tells_how_the_link_is_doing(socket_test: OpenTest) -> None:
-    async with socket_test(Member, config(reconnect=[4.0], heartbeat_interval=10.0)) as test:
-        await test.connect_and_join("t")
-        await test.assert_heartbeat()
-        await test.advance(2.0)
-        health = test.ref.health()
-        assert (health.phase, health.connected, health.generation) == ("open", True, 1)
-        assert health.uptime == pytest.approx(12.0)
-        assert health.last_rtt is not None
-        assert health.topics == {"t": "joined"}
-        assert health.next_attempt_in is None
-        await test.drop()
-        await test.advance(1.0)
-        health = test.ref.health()
-        assert (health.phase, health.connected, health.attempt) == ("waiting", False, 1)
-        assert health.next_attempt_in == pytest.approx(3.0)
-        assert health.uptime == 0.0
-        assert health.topics == {"t": "waiting"}
-        assert type(health.last_disconnect).__name__ == "TransportFailed"
-
-
 # What may happen while an action waits
 
 

@@ -29,17 +29,22 @@ SECRET = "s3cr3t"  # noqa: S105 - it guards nothing
 
 async def test_health_follows_a_link_through_its_phases(socket_test: OpenTest) -> None:
     """State, since when, last error, attempts, next attempt."""
-    async with socket_test(SlipstreamClient, config(reconnect=[4.0])) as test:
-        await test.accept_connect()
+    async with socket_test(Member, config(reconnect=[4.0], heartbeat_interval=10.0)) as test:
+        await test.connect_and_join("t")
+        assert test.ref.health().last_rtt is None
+        await test.assert_heartbeat()
         await test.advance(2.0)
         health = test.ref.health()
         assert (health.phase, health.connected, health.generation) == ("open", True, 1)
-        assert health.since == health.uptime == pytest.approx(2.0)
+        assert health.since == health.uptime == pytest.approx(12.0)
+        assert health.last_rtt is not None
+        assert health.topics == {"t": "joined"}
         assert (health.last_disconnect, health.last_error, health.next_attempt_in) == (None,) * 3
         await test.close(1012)
         await test.advance(1.0)
         health = test.ref.health()
-        assert (health.phase, health.uptime, health.attempt) == ("waiting", 0.0, 1)
+        assert (health.phase, health.connected, health.attempt) == ("waiting", False, 1)
+        assert (health.uptime, health.topics) == (0.0, {"t": "waiting"})
         assert health.since == pytest.approx(1.0)
         assert health.next_attempt_in == pytest.approx(3.0)
         assert health.last_disconnect == ClosedByServer(1012)

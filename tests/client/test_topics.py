@@ -191,16 +191,6 @@ async def test_a_crashed_channel_is_rejoined_and_a_closed_one_is_not(
         assert test.called("handle_leave") == []
 
 
-async def test_a_close_is_followed_by_a_rejoin_if_the_policy_says_so(
-    socket_test: OpenTest,
-) -> None:
-    policy = RejoinPolicy(delays=[2.0], after_close=True)
-    async with socket_test(Member, config(rejoin=policy)) as test:
-        await test.connect_and_join("t")
-        await test.close_topic("t")
-        await test.accept_join("t", within=5.0)
-
-
 @pytest.mark.parametrize(("how", "delay"), [("nothing", 5.0), ("rejoin", 0.0), ("leave", None)])
 async def test_overriding_handle_topic_close_never_loses_the_rejoin_and_may_override_it(
     socket_test: OpenTest, how: str, delay: float | None

@@ -177,3 +177,10 @@ def test_one_that_awaits_it_in_vain_has_not_started(threshold: float) -> None:
             await test.assert_stopped()
 
     trio.run(main, clock=MockClock(autojump_threshold=threshold))
+
+
+async def test_a_block_may_end_while_an_init_waits(socket_test: Any) -> None:
+    """The fixture sees that nothing is left behind."""
+    async with socket_test(Impatient) as test:
+        await test.assert_connect()
+    assert test.callbacks == ["init"]
