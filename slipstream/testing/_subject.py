@@ -89,6 +89,10 @@ class Subject(Waiting):
         """Give the arguments of each call of the callback *name* so far, without the socket."""
         return [call.args for call in self.calls if call.name == name]
 
+    def events(self, name: str) -> list[Mapping[str, Any]]:
+        """Give the data of each telemetry event *name* so far."""
+        return [data for each, data in self.telemetry if each == name]
+
     @property
     def story(self) -> str:
         """What has happened so far, a line each."""

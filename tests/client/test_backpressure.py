@@ -43,9 +43,8 @@ async def test_reading_pauses_at_the_limit_and_nothing_is_lost(socket_test: Open
         await test.advance(60.0)
         assert [args[2] for args in test.called("handle_message")] == list(range(30))
         assert test.called("handle_disconnect") == []
-        names = [name for name, _ in test.telemetry]
-        assert "slipstream.connection.pause" in names
-        assert "slipstream.connection.resume" in names
+        assert test.events("slipstream.connection.pause")
+        assert test.events("slipstream.connection.resume")
 
 
 async def test_bytes_count_too(socket_test: OpenTest) -> None:
@@ -180,8 +179,7 @@ async def test_coalescing_puts_the_newest_of_a_key_where_the_oldest_waits(
         assert test.ref.health().counters["coalesced"] == 3
         assert test.ref.health().inbound == 0
         assert "pauses" not in test.ref.health().counters
-        name = "slipstream.connection.coalesced"
-        assert [data["count"] for each, data in test.telemetry if each == name] == [3]
+        assert [data["count"] for data in test.events("slipstream.connection.coalesced")] == [3]
 
 
 async def test_where_coalescing_makes_no_room_reading_pauses(socket_test: OpenTest) -> None:

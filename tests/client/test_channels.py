@@ -25,21 +25,17 @@ async def test_more_topics_than_a_connection_may_join_are_reported_and_held(
     """complaint-26, d24: recognised, told once, counted, and asked for again only seldom."""
     policy = RejoinPolicy(maximum=60.0)
     async with socket_test(SlipstreamClient, config(rejoin=policy)) as test:
-
-        def told() -> list[Any]:
-            return [data for name, data in test.telemetry if name.endswith(".too_many_topics")]
-
         await test.accept_connect()
         for number in range(5):
             test.socket.join(f"t{number}")
             await (test.accept_join() if number < 3 else test.refuse_join(ANY, FULL))
         assert test.ref.health().over_limit == 2
         assert list(test.socket.topics.values()) == ["joined"] * 3 + ["waiting"] * 2
-        assert told() == [
+        assert test.events("slipstream.client.too_many_topics") == [
             {"client": "client", "topic": "t3", "joined": 3}, {"client": "client", "topic": "t4", "joined": 3},
         ]  # fmt: skip
         await test.refute_join(within=50.0)
-        assert len(told()) == 2
+        assert len(test.events("slipstream.client.too_many_topics")) == 2
 
         test.socket.leave("t0")  # makes room, and room is used at once
         await test.accept_join("t3", within=0.0)

@@ -187,7 +187,7 @@ async def test_the_last_frames_stand_in_the_event_of_a_disconnect(socket_test: O
         await test.drop()
         assert [frame.event for frame in test.ref.recorded_frames()] == ["a", "b"]
         data: Mapping[str, Any]
-        [data] = [d for name, d in test.telemetry if name == "slipstream.connection.disconnect"]
+        [data] = test.events("slipstream.connection.disconnect")
         assert [frame.event for frame in data["frames"]] == ["a", "b"]
         assert SECRET not in repr(data)
 

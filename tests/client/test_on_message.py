@@ -134,8 +134,7 @@ async def test_by_default_it_is_counted_and_a_warning_that_shows_no_value(
         assert test.called("exact") == [("t:1", Chat("fits"))]
         assert test.called("handle_message") == []
         assert test.ref.health().counters["bad_payloads"] == 5
-        name = "slipstream.client.bad_payload"
-        told = [data for each, data in test.telemetry if each == name]
+        told = test.events("slipstream.client.bad_payload")
         assert [(data["topic"], data["event"]) for data in told] == [("t:1", "chat")] * 5
     assert caplog.text.count("was not handled: payload") == 5
     assert "payload.user: expected int, got str" in caplog.text

@@ -25,7 +25,6 @@ from slipstream import (
     open_socket,
 )
 from slipstream.reasons import DisconnectReason
-from slipstream.telemetry import capture_events
 from slipstream.testing import Channel, PhoenixServer, SocketTest
 from slipstream.transport import MemoryNetwork
 from tests.client.kit import GONE, OpenTest, config
@@ -140,8 +139,7 @@ async def test_a_client_whose_policy_gave_up_exits_with_the_error(
             await test.fail_connect(GONE)
         assert await test.assert_stopped(Crashed(GONE), within=0.0) == Crashed(GONE)
         assert test.callbacks[-3:] == ["handle_disconnect", "handle_gave_up", "terminate"]
-        whys = [data["why"] for name, data in test.telemetry if name.endswith(".gave_up")]
-        assert whys == [why]
+        assert [data["why"] for data in test.events("slipstream.connection.gave_up")] == [why]
 
 
 @pytest.mark.parametrize("why", ["disconnect", "clean close"])
@@ -309,15 +307,14 @@ async def test_a_failed_attempt_is_followed_by_one_at_the_next_server(
     socket_test: OpenTest,
 ) -> None:
     """complaint-15: in order, in a circle, one at a time, each after the policy's delay."""
-    with capture_events("slipstream.client.connect") as events:
-        async with socket_test(SlipstreamClient, config(uri=[A, B, C])) as test:
-            for _ in range(4):
-                await test.fail_connect(GONE)
-            await test.accept_connect()
-            assert hosts(test) == "abcab"
-            assert trio.current_time() == 4.0
-            assert test.ref.health().uri == B
-        starts = [data["uri"] for name, data in events if name.endswith("start")]
+    async with socket_test(SlipstreamClient, config(uri=[A, B, C])) as test:
+        for _ in range(4):
+            await test.fail_connect(GONE)
+        await test.accept_connect()
+        assert hosts(test) == "abcab"
+        assert trio.current_time() == 4.0
+        assert test.ref.health().uri == B
+        starts = [data["uri"] for data in test.events("slipstream.client.connect.start")]
         assert starts == [A, B, C, A, B]
 
 

@@ -78,8 +78,9 @@ async def test_a_gap_is_told_right_after_the_join_and_before_what_follows_it(
             "handle_join", "handle_gap", "handle_message",
         ]  # fmt: skip
         assert test.called("handle_gap") == [("t", 3)]
-        events = [data for name, data in test.telemetry if name == "slipstream.client.gap"]
-        assert events == [{"client": "client", "topic": "t", "seconds": 1.0}]
+        assert test.events("slipstream.client.gap") == [
+            {"client": "client", "topic": "t", "seconds": 1.0}
+        ]
 
 
 @pytest.mark.parametrize("loss", ["crash", "rejoin", "leave", "never joined"])

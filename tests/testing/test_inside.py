@@ -102,6 +102,9 @@ def test_all_that_the_client_sends_and_is_told_is_there_in_order(play: Any) -> N
         assert test.callbacks[-1] == "handle_leave"
         assert test.called("handle_join") == [("t", {})]
         assert test.called("handle_info") == []
+        [span] = test.events("slipstream.client.join.stop")
+        assert span["topic"] == "t"
+        assert test.events("slipstream.client.join") == []
 
     play(scenario)
 
