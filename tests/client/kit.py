@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from slipstream import Config, ConnectError, Message, SlipstreamClient, Socket
 from slipstream.client import ClientServer
 from slipstream.otp import process_of
-from slipstream.testing import ClientMessage, SocketTest
+from slipstream.testing import ClientMessage, PhoenixServer, SocketTest
 
 OpenTest: TypeAlias = Callable[..., AbstractAsyncContextManager[SocketTest]]
 """The fixture ``socket_test``."""
@@ -20,6 +20,11 @@ def config(**options: Any) -> Config:
     """A configuration that sends nothing by itself, and comes back after a second."""
     quiet = {"heartbeat_interval": None, "reconnect": [1.0], "rejoin": [1.0]}
     return Config(options.pop("uri", URI), **{**quiet, **options})
+
+
+def config_to(server: PhoenixServer, **options: Any) -> Config:
+    """The same, to a server in memory."""
+    return config(uri=server.url, transport=server.open_transport, **options)
 
 
 class Member(SlipstreamClient):

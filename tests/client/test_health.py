@@ -22,7 +22,7 @@ from slipstream.interfaces import Message
 from slipstream.otp import CrashReport
 from slipstream.protocol import V2Serializer
 from slipstream.testing import Channel, PhoenixServer
-from tests.client.kit import GONE, Member, OpenTest, config
+from tests.client.kit import GONE, Member, OpenTest, config, config_to
 
 SECRET = "s3cr3t"  # noqa: S105 - it guards nothing
 
@@ -200,7 +200,7 @@ async def test_a_recorder_may_be_off_and_a_script_has_one(
         assert test.socket.recorded_frames() == ()
 
     async with PhoenixServer({"t": Channel}, memory=True) as server:
-        async with open_socket(config(uri=server.url, transport=server.open_transport)) as socket:
+        async with open_socket(config_to(server)) as socket:
             socket.join("t")
             await socket.await_join("t")
             events = [frame.event for frame in socket.recorded_frames()]

@@ -22,7 +22,7 @@ from slipstream import (
     open_socket,
 )
 from slipstream.testing import Channel, PhoenixServer, SocketTest
-from tests.client.kit import Member, OpenTest, config, server_of
+from tests.client.kit import Member, OpenTest, config, config_to, server_of
 
 OWN = {"joins": {"me": {"metas": [{"phx_ref": "m"}]}}, "leaves": {}}
 ALL = {"me": {"metas": [{"phx_ref": "m"}]}, "u1": {"metas": [{"phx_ref": "1"}]}}
@@ -344,7 +344,7 @@ async def test_a_script_keeps_presence_with_a_state_of_its_own(autojump_clock: A
             self.push("presence_state", ALL)
 
     async with PhoenixServer({"t": Room}, memory=True) as server:
-        async with open_socket(config(uri=server.url, transport=server.open_transport)) as socket:
+        async with open_socket(config_to(server)) as socket:
             socket.join("t")
             state, told = PresenceState(), list[Any]()
             async with socket.messages("t") as messages:

@@ -18,7 +18,7 @@ from slipstream import (
 from slipstream.client import SlipstreamClient
 from slipstream.reasons import NORMAL
 from slipstream.testing import Channel, PhoenixServer
-from tests.client.kit import Member, OpenTest, answer, config, server_of
+from tests.client.kit import Member, OpenTest, answer, config, config_to, server_of
 
 
 def number_of(message: Message) -> Any:
@@ -146,7 +146,7 @@ async def test_a_script_resumes_as_a_client_does(autojump_clock: Any) -> None:
             self.push("new", {"n": 5})
 
     async with PhoenixServer({"t": Saying}, memory=True) as server:
-        options = config(uri=server.url, transport=server.open_transport, last_seen=number_of)
+        options = config_to(server, last_seen=number_of)
         async with open_socket(options) as socket:
             socket.join("t")
             await socket.await_join("t")

@@ -21,14 +21,14 @@ from slipstream import (
 )
 from slipstream.client import Messages
 from slipstream.testing import Channel, PhoenixServer
-from tests.client.kit import Member, OpenTest, config
+from tests.client.kit import Member, OpenTest, config, config_to
 
 
 @asynccontextmanager
 async def script(*topics: str) -> AsyncGenerator[tuple[Socket, PhoenixServer]]:
     """Open a socket that has joined *topics*; give its server, too."""
     async with PhoenixServer(dict.fromkeys(topics, Channel), memory=True) as server:
-        async with open_socket(config(uri=server.url, transport=server.open_transport)) as socket:
+        async with open_socket(config_to(server)) as socket:
             for topic in topics:
                 socket.join(topic)
                 await socket.await_join(topic)

@@ -19,7 +19,7 @@ from slipstream import (
     open_socket,
 )
 from slipstream.testing import Channel, Ok, PhoenixServer, Refuse, ServerSocket
-from tests.client.kit import config
+from tests.client.kit import config_to
 
 
 class Room(Channel):
@@ -66,142 +66,147 @@ async def test_a_script_connects_joins_requests_and_leaves() -> None:
             await server.wait_connections(0)
 
 
-async def test_the_iteration_ends_with_the_channel_or_the_connection() -> None:
-    with trio.fail_after(10):
-        async with PhoenixServer(CHANNELS) as server, open_socket(server.url) as socket:
-            for end, error in (("stop", TopicClosedError), ("drop", DisconnectedError)):
+async def test_the_iteration_ends_with_the_channel_or_the_connection(autojump_clock: Any) -> None:
+    async with (
+        PhoenixServer(CHANNELS, memory=True) as server,
+        open_socket(config_to(server)) as socket,
+    ):
+        for end, error in (("stop", TopicClosedError), ("drop", DisconnectedError)):
+            socket.join("rooms:1")
+            socket.rejoin("rooms:1")
+            await socket.await_join("rooms:1")
+            await socket.push("rooms:1", "count", {"to": 2})
+            got: list[int] = []
+
+            async def listen(end: str = end, got: list[int] = got) -> None:
+                async with socket.messages("rooms:1") as messages:
+                    async for message in messages:
+                        got.append(message.payload["n"])
+                        if len(got) == 2 and end == "stop":
+                            await socket.push("rooms:1", "stop")
+                        elif len(got) == 2:
+                            server.drop()
+
+            with pytest.raises(error):
+                await listen()
+            assert got == [0, 1]
+
+
+async def test_a_lost_connection_makes_every_wait_fail(autojump_clock: Any) -> None:
+    async with (
+        PhoenixServer(CHANNELS, memory=True) as server,
+        open_socket(config_to(server)) as socket,
+    ):
+        socket.join("rooms:1")
+        await socket.await_join("rooms:1")
+        server.drop()
+        reason = await socket.await_disconnect()
+        assert isinstance(reason, TransportFailed)
+        for wait in (
+            socket.request("rooms:1", "echo"),
+            socket.await_message("rooms:1"),
+            socket.await_connect(),
+        ):
+            with pytest.raises(DisconnectedError) as caught:
+                await wait
+            assert caught.value.reason == reason
+        assert socket.health().phase == "down"
+        socket.reconnect()
+        await socket.await_connect()
+        await socket.await_join("rooms:1")
+
+
+async def test_with_reconnect_it_comes_back_by_itself(autojump_clock: Any) -> None:
+    async with PhoenixServer(CHANNELS, memory=True) as server:
+        server.refuse_connects(500)
+        async with trio.open_nursery() as nursery:
+
+            async def relent() -> None:
+                await server.wait_until(lambda: len(server.requests) >= 2)
+                server.accept_connects()
+
+            nursery.start_soon(relent)
+            async with open_socket(config_to(server), reconnect=True) as socket:
                 socket.join("rooms:1")
-                socket.rejoin("rooms:1")
                 await socket.await_join("rooms:1")
-                await socket.push("rooms:1", "count", {"to": 2})
-                got: list[int] = []
-
-                async def listen(end: str = end, got: list[int] = got) -> None:
-                    async with socket.messages("rooms:1") as messages:
-                        async for message in messages:
-                            got.append(message.payload["n"])
-                            if len(got) == 2 and end == "stop":
-                                await socket.push("rooms:1", "stop")
-                            elif len(got) == 2:
-                                server.drop()
-
-                with pytest.raises(error):
-                    await listen()
-                assert got == [0, 1]
+                server.drop()
+                await socket.await_disconnect()
+                await socket.await_join("rooms:1")
+                assert (await socket.request("rooms:1", "echo", {})).ok
 
 
-async def test_a_lost_connection_makes_every_wait_fail() -> None:
-    with trio.fail_after(10):
-        async with PhoenixServer(CHANNELS) as server, open_socket(server.url) as socket:
-            socket.join("rooms:1")
-            await socket.await_join("rooms:1")
-            server.drop()
-            reason = await socket.await_disconnect()
-            assert isinstance(reason, TransportFailed)
-            for wait in (
-                socket.request("rooms:1", "echo"),
-                socket.await_message("rooms:1"),
-                socket.await_connect(),
-            ):
-                with pytest.raises(DisconnectedError) as caught:
-                    await wait
-                assert caught.value.reason == reason
-            assert socket.health().phase == "down"
-            socket.reconnect()
-            await socket.await_connect()
-            await socket.await_join("rooms:1")
-
-
-async def test_with_reconnect_it_comes_back_by_itself() -> None:
-    with trio.fail_after(10):
-        async with PhoenixServer(CHANNELS) as server:
-            server.refuse_connects(500)
-            async with trio.open_nursery() as nursery:
-
-                async def relent() -> None:
-                    await server.wait_until(lambda: len(server.requests) >= 2)
-                    server.accept_connects()
-
-                nursery.start_soon(relent)
-                options = {"uri": server.url, "reconnect": [0.01]}
-                async with open_socket(options, reconnect=True) as socket:
-                    socket.join("rooms:1")
-                    await socket.await_join("rooms:1")
-                    server.drop()
-                    await socket.await_disconnect()
-                    await socket.await_join("rooms:1")
-                    assert (await socket.request("rooms:1", "echo", {})).ok
-
-
-async def test_what_goes_wrong_while_opening_is_raised_bare() -> None:
-    with trio.fail_after(10):
-        async with PhoenixServer(CHANNELS) as server:
-            server.refuse_connects(429, body=b"later")
-            with pytest.raises(ConnectError) as caught:
-                async with open_socket(server.url):
-                    raise AssertionError("it must not open")
-            assert (caught.value.status, caught.value.body) == (429, b"later")
-        with pytest.raises(ConfigError, match="http"):
-            async with open_socket("http://x"):
+async def test_what_goes_wrong_while_opening_is_raised_bare(autojump_clock: Any) -> None:
+    async with PhoenixServer(CHANNELS, memory=True) as server:
+        server.refuse_connects(429, body=b"later")
+        with pytest.raises(ConnectError) as caught:
+            async with open_socket(config_to(server)):
                 raise AssertionError("it must not open")
+        assert (caught.value.status, caught.value.body) == (429, b"later")
+    with pytest.raises(ConfigError, match="http"):
+        async with open_socket("http://x"):
+            raise AssertionError("it must not open")
 
 
-async def test_refusals_and_time_outs() -> None:
-    with trio.fail_after(10):
-        async with PhoenixServer(CHANNELS) as server, open_socket(server.url) as socket:
-            socket.join("rooms:closed", rejoin=False)
-            with pytest.raises(JoinError):
-                await socket.await_join("rooms:closed")
-            socket.join("rooms:1")
-            await socket.await_join("rooms:1")
-            with pytest.raises(AwaitTimeoutError):
-                await socket.await_message("rooms:1", timeout=0.01)
+async def test_refusals_and_time_outs(autojump_clock: Any) -> None:
+    async with (
+        PhoenixServer(CHANNELS, memory=True) as server,
+        open_socket(config_to(server)) as socket,
+    ):
+        socket.join("rooms:closed", rejoin=False)
+        with pytest.raises(JoinError):
+            await socket.await_join("rooms:closed")
+        socket.join("rooms:1")
+        await socket.await_join("rooms:1")
+        with pytest.raises(AwaitTimeoutError):
+            await socket.await_message("rooms:1", timeout=0.01)
 
 
-async def test_awaiting_belongs_to_the_task_that_opened_it_and_requests_to_any() -> None:
-    with trio.fail_after(10):
-        async with PhoenixServer(CHANNELS) as server, open_socket(server.url) as socket:
-            socket.join("rooms:1")
-            await socket.await_join("rooms:1")
-            done: list[Any] = []
+async def test_awaiting_belongs_to_the_task_that_opened_it_and_requests_to_any(
+    autojump_clock: Any,
+) -> None:
+    async with (
+        PhoenixServer(CHANNELS, memory=True) as server,
+        open_socket(config_to(server)) as socket,
+    ):
+        socket.join("rooms:1")
+        await socket.await_join("rooms:1")
+        done: list[Any] = []
 
-            async def elsewhere() -> None:
-                done.append((await socket.request("rooms:1", "echo", {})).ok)
-                with pytest.raises(WrongTaskError, match="opened the socket"):
-                    await socket.await_message()
+        async def elsewhere() -> None:
+            done.append((await socket.request("rooms:1", "echo", {})).ok)
+            with pytest.raises(WrongTaskError, match="opened the socket"):
+                await socket.await_message()
 
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(elsewhere)
-            assert done == [True]
-
-
-async def test_messages_that_nobody_awaits_are_dropped_oldest_first() -> None:
-    with trio.fail_after(20):
-        async with (
-            PhoenixServer(CHANNELS) as server,
-            open_socket({"uri": server.url, "inbound_limit": 32}) as socket,
-        ):
-            socket.join("rooms:1")
-            await socket.await_join("rooms:1")
-            await socket.request("rooms:1", "count", {"to": 500}, timeout=10.0)
-            first = (await socket.await_message("rooms:1")).payload["n"]
-            assert first > 300
-            assert socket.health().counters["dropped"] >= first
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(elsewhere)
+        assert done == [True]
 
 
-async def test_outcomes_that_nobody_awaits_are_not_kept_without_number() -> None:
-    with trio.fail_after(30):
-        async with (
-            PhoenixServer(CHANNELS) as server,
-            open_socket({"uri": server.url, "inbound_limit": 32}) as socket,
-        ):
-            socket.join("rooms:1")
-            await socket.await_join("rooms:1")
-            for _ in range(4000):
-                await socket.push("rooms:1", "echo")
-            assert (await socket.request("rooms:1", "echo", {})).ok
-            # 1056, and the batch of the transport that came last.
-            assert socket.health().inbound < 2200
+async def test_messages_that_nobody_awaits_are_dropped_oldest_first(autojump_clock: Any) -> None:
+    async with (
+        PhoenixServer(CHANNELS, memory=True) as server,
+        open_socket(config_to(server, inbound_limit=32)) as socket,
+    ):
+        socket.join("rooms:1")
+        await socket.await_join("rooms:1")
+        await socket.request("rooms:1", "count", {"to": 500})
+        first = (await socket.await_message("rooms:1")).payload["n"]
+        assert first > 300
+        assert socket.health().counters["dropped"] >= first
+
+
+async def test_outcomes_that_nobody_awaits_are_not_kept_without_number(autojump_clock: Any) -> None:
+    async with (
+        PhoenixServer(CHANNELS, memory=True) as server,
+        open_socket(config_to(server, inbound_limit=32)) as socket,
+    ):
+        socket.join("rooms:1")
+        await socket.await_join("rooms:1")
+        for _ in range(4000):
+            await socket.push("rooms:1", "echo")
+        assert (await socket.request("rooms:1", "echo", {})).ok
+        # 1056, and the batch of the transport that came last.
+        assert socket.health().inbound < 2200
 
 
 @pytest.mark.parametrize("reconnect", [True, False])
@@ -211,7 +216,7 @@ async def test_a_script_that_moves_is_a_script_still(autojump_clock: Any, reconn
         PhoenixServer(CHANNELS, memory=True) as first,
         PhoenixServer(CHANNELS, memory=True) as second,
     ):
-        options = config(uri=first.url, transport=first.open_transport, inbound_limit=4)
+        options = config_to(first, inbound_limit=4)
         async with open_socket(options, reconnect=reconnect) as socket:
             await first.wait_connections(1)
             socket.join("rooms:1")
