@@ -67,7 +67,8 @@ async def open_socket_test(
         TypeError: if *client* is no client.
         ChildSpecError: if a child or an override is wrong.
         StartError: if the client's ``init`` fails, or a child does not start.
-        AssertionError: at the end, for what *strict* says, or a crash; it is the cause.
+        AssertionError: at the end, for what *strict* says, or a crash, which is the cause; and where the
+            block waits for something that does not come in 100,000 s of virtual time.
     """
     timeline = Timeline()
     script, calls = Script(timeline, serializer), list[Call]()
@@ -87,7 +88,9 @@ async def open_socket_test(
             supervisor = await _start(root, under_test, script)
             test = SocketTest(script, timeline, calls, events, ends, supervisor)
             try:
-                yield test
+                with test.patience.scope:
+                    yield test
+                test.check_patience()
                 await settle()
                 test.finish(strict=strict)
             except Exception as error:

@@ -13,7 +13,7 @@ from slipstream.reasons import Crashed, ExitReason
 from ._errand import Errand
 from ._patterns import describe, differences
 from ._script import Script
-from ._time import advance, settle, wait_until
+from ._time import Patience, advance, settle, wait_until
 from ._timeline import Call, End, Timeline
 from ._waiting import Waiting, differ_in_arguments, shown
 
@@ -106,7 +106,8 @@ class Subject(Waiting):
         Raises:
             WrongTaskError: on a real clock.
         """
-        await advance(seconds)
+        with self.patience.suspended():
+            await advance(seconds)
 
     # -- callbacks
 
@@ -285,6 +286,14 @@ class Subject(Waiting):
         if strict and left:
             lines = "\n".join(f"    {shown(each)}" for each in left)
             raise self.failed(f"the test ends with pushes that it did not assert:\n{lines}")
+
+    def check_patience(self) -> None:
+        """Fail if the block has waited for ever."""
+        if self.patience.scope.cancelled_caught:
+            self.check_crashes()
+            raise self.failed(
+                f"the test waited for {Patience.LIMIT:,.0f} s, and nothing came of it"
+            )
 
     def explain(self, error: Exception) -> None:
         """Add to an *error* of the block's own what had happened."""

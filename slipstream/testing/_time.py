@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
 __all__ = [
+    "Patience",
     "advance",
     "check_virtual",
     "set_off_clock",
@@ -65,6 +66,35 @@ def time_passing() -> Generator[None]:
     finally:
         if clock is not None and stands_still:
             clock.autojump_threshold = math.inf
+
+
+class Patience:
+    """A limit to how much virtual time may pass while a test waits for something of its own.
+
+    Where it is all that is left to happen, the test would wait for ever: virtual time jumps to it.
+
+    Attributes:
+        scope: what is cancelled then.
+    """
+
+    LIMIT: Final = 100_000.0
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self._begin()
+
+    @contextmanager
+    def suspended(self) -> Generator[None]:
+        """Leave out what the kit waits for, which has limits of its own; then it begins anew."""
+        self.scope.deadline = math.inf
+        try:
+            yield
+        finally:
+            self._begin()
+
+    def _begin(self) -> None:
+        virtual = _virtual_clock() is not None
+        self.scope.deadline = trio.current_time() + self.LIMIT if virtual else math.inf
 
 
 def check_virtual(what: str) -> "MockClock":

@@ -10,7 +10,7 @@ from slipstream.reasons import NORMAL, Crashed, ExitReason
 
 from ._patterns import describe, differences
 from ._script import Attempt, Heard, Wire
-from ._time import check_virtual, settle, wait_until
+from ._time import Patience, check_virtual, settle, wait_until
 from ._timeline import Call, End, Timeline
 
 __all__ = ["Waiting", "differ", "differ_in_arguments", "expected", "shown"]
@@ -31,6 +31,7 @@ class Waiting:
         self.timeline = timeline
         self._ends = ends
         self.failure: BaseException | None = None
+        self.patience = Patience()
 
     @property
     def last_exit(self) -> ExitReason:
@@ -71,6 +72,19 @@ class Waiting:
         Not for longer than there is a client that could bring it about; and, unless the wait is for
         *crashes*, not once it has crashed. The *hint* may know why it did not come.
         """
+        with self.patience.suspended():
+            return await self._found(what, candidates, judge, within, crashes=crashes, hint=hint)
+
+    async def _found(
+        self,
+        what: str,
+        candidates: Callable[[], Iterable[T]],
+        judge: Callable[[T], list[str]],
+        within: float,
+        *,
+        crashes: bool,
+        hint: Callable[[], str | None],
+    ) -> T:
         deadline = trio.current_time() + within
         while True:
             await settle()
@@ -98,6 +112,16 @@ class Waiting:
     ) -> None:
         """Let *within* seconds pass, and find nothing wrong with none of the *candidates*."""
         check_virtual(f"to see that there is no such thing as {what}")
+        with self.patience.suspended():
+            await self._not_found(what, candidates, judge, within)
+
+    async def _not_found(
+        self,
+        what: str,
+        candidates: Callable[[], Iterable[T]],
+        judge: Callable[[T], list[str]],
+        within: float,
+    ) -> None:
         deadline = trio.current_time() + within
         while True:
             await settle()

@@ -187,3 +187,20 @@ async def test_a_block_may_end_while_an_init_waits(socket_test: Any) -> None:
     async with socket_test(Impatient) as test:
         await test.assert_connect()
     assert test.callbacks == ["init"]
+
+
+def test_a_test_that_waits_for_ever_fails() -> None:
+    """In virtual time nothing else would end it; what the kit waits for has limits of its own."""
+
+    async def main() -> None:
+        config = {"uri": "ws://a/websocket", "heartbeat_interval": None}
+        async with open_socket_test(Member, config) as test:
+            await test.connect_and_join("t")
+            await test.advance(1e6)
+            await test.refute_sent(within=1e6)
+            assert trio.current_time() == 2e6
+            await trio.sleep_forever()
+
+    with pytest.raises(AssertionError, match="the test waited for 100,000 s") as failed:
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert "handle_join('t', {})" in str(failed.value)
