@@ -118,9 +118,12 @@ class ServerEnd:
         self, join_ref: str | None, ref: str | None, topic: str, event: str, payload: Any = None
     ) -> None:
         """Send one message."""
-        message = Message(join_ref, ref, topic, event, {} if payload is None else payload)
-        frame = SERVER.encode(message)
-        self.peer.send(frame.data if frame.binary else frame.data.decode())
+        self.send(Message(join_ref, ref, topic, event, {} if payload is None else payload))
+
+    def send(self, *messages: Message) -> None:
+        """Send messages in one delivery."""
+        frames = [SERVER.encode(message) for message in messages]
+        self.peer.send(*[frame.data if frame.binary else frame.data.decode() for frame in frames])
 
     def reply(self, to: Message, status: str = "ok", response: Any = None) -> None:
         """Answer a frame of the client."""
@@ -201,6 +204,7 @@ async def harness(
     scripts: dict[str, Callable[..., Awaitable[Any]]] | None = None,
     *,
     client: type[Recorder] = Recorder,
+    restart: Any = "permanent",
     supervisor_options: dict[str, Any] | None = None,
     **options: Any,
 ) -> AsyncGenerator[Harness]:
@@ -212,6 +216,6 @@ async def harness(
     options.setdefault("rejoin", [1.0])
     uri = options.pop("uri", URI)
     config = Config(uri, transport=network.open_transport, **options)
-    spec = client.child_spec((config, calls, scripts or {}), id="client")
+    spec = client.child_spec((config, calls, scripts or {}), id="client", restart=restart)
     async with open_supervisor([spec], **(supervisor_options or {})) as supervisor:
         yield Harness(supervisor, network, calls)
