@@ -30,6 +30,7 @@ from slipstream.client import ClientRef
 from slipstream.errors import DisconnectedError, SlipstreamError
 from slipstream.otp import process_of, sys as otp_sys
 from slipstream.transport import MemoryNetwork
+from tests.client.kit import OpenTest
 from tests.client.support import ServerEnd, settle, virtual
 
 PLACES: Final = (
@@ -165,7 +166,7 @@ class Careless(SlipstreamClient, restart="transient"):
         return None
 
 
-def config_for(network: MemoryNetwork, providers: dict[str, Any], **options: Any) -> Config:
+def config_for(network: MemoryNetwork | None, providers: dict[str, Any], **options: Any) -> Config:
     """Make a configuration with a canary in every place; *providers* replace values."""
     values: dict[str, Any] = {
         "params": {"token": CANARIES["params"]},
@@ -176,7 +177,7 @@ def config_for(network: MemoryNetwork, providers: dict[str, Any], **options: Any
         f"ws://jo:{CANARIES['userinfo']}@server.test/socket/websocket?token={CANARIES['query']}",
         proxy=f"http://jo:{CANARIES['proxy']}@proxy.test:3128",
         subprotocols=[CANARIES["subprotocol"]],
-        transport=network.open_transport,
+        transport=network.open_transport if network is not None else None,
         reconnect=[1.0],
         rejoin=[1.0],
         **{**values, **providers, **options},
@@ -462,7 +463,7 @@ async def test_a_refusal_over_tcp_tells_no_secret(
     assert seen.found() == {}
 
 
-def test_a_client_may_hide_what_is_its_own() -> None:
+async def test_a_client_may_hide_what_is_its_own(socket_test: OpenTest) -> None:
     """Design section 3: ``format_status`` may redact reports."""
 
     class Discreet(Careless):
@@ -473,14 +474,9 @@ def test_a_client_may_hide_what_is_its_own() -> None:
         def format_status(self, status: Any, /) -> Any:
             return attrs.evolve(status, state={**status.state, "password": "<hidden>"})
 
-    async def scenario(seen: Seen) -> None:
-        network = MemoryNetwork()
-        spec = Discreet.child_spec(config_for(network, {}), id="careless")
-        async with open_supervisor([spec]) as supervisor:
-            supervisor.child("careless").cast("crash")
-            await settle()
-
     with watching() as seen:
-        virtual(lambda: scenario(seen))
+        async with socket_test(Discreet, config_for(None, {})) as test:
+            test.ref.cast("crash")
+            await test.expect_crash(ValueError, "a bug")
     assert seen.found() == {}
     assert any("<hidden>" in text for text in seen.texts)
