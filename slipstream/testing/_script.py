@@ -181,7 +181,8 @@ class Script:
         attempts: those that wait for a decision.
         wires: the connections so far.
         sent: what the client has sent, and the server has read.
-        heard: what of it nobody has asserted yet.
+        heard: what of it nobody has asserted yet, but for heartbeats, which would be most of it.
+        beats: the heartbeats that nobody has asserted yet.
         stalled: whether the server reads nothing.
         start_soon: runs a task beside the test.
     """
@@ -197,6 +198,7 @@ class Script:
         self.wires: list[Wire] = []
         self.sent: list[Heard] = []
         self.heard: list[Heard] = []
+        self.beats: list[Heard] = []
         self.stalled = False
         self._unread: list[tuple[Wire, str | bytes]] = []
 
@@ -262,8 +264,12 @@ class Script:
         self.timeline.note("client", f"→ {message_text(message)}")
         heard = Heard(message, wire, trio.current_time())
         self.sent.append(heard)
-        self.heard.append(heard)
+        self.unasserted(heard.kind).append(heard)
         wire.hear(message)
+
+    def unasserted(self, kind: str) -> list[Heard]:
+        """Give the list that messages of the client's of that *kind* are in until they are asserted."""
+        return self.beats if kind == "heartbeat" else self.heard
 
     def stall(self) -> None:
         """Read nothing, and so answer nothing, not even a Close."""

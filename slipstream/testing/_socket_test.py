@@ -214,7 +214,7 @@ class SocketTest(Serving):
         """
         await self.refute(
             "a message of the client's",
-            lambda: [each for each in self._script.heard if each.kind != "heartbeat"],
+            lambda: self._script.heard,
             lambda _: [],
             within,
         )
@@ -246,7 +246,7 @@ class SocketTest(Serving):
     # -- inside
 
     def _heard(self, kind: str) -> list[Heard]:
-        return [each for each in self._script.heard if each.kind == kind]
+        return [each for each in self._script.unasserted(kind) if each.kind == kind]
 
     async def _take(self, kind: str, topic: Any, event: Any, payload: Any, within: float) -> Heard:
         def judge(each: Heard) -> list[str]:
@@ -263,7 +263,7 @@ class SocketTest(Serving):
             within,
             hint=hint,
         )
-        self._script.heard.remove(heard)
+        self._script.unasserted(kind).remove(heard)
         self._taken.append(heard)
         return heard
 
