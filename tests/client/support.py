@@ -1,7 +1,8 @@
 """The level below the kit: a recording client over the transport in memory, and a bare server's end.
 
 For tests that bring a server of their own: those of models and sweeps, in which a client may crash at
-any moment, and those that the kit itself is compared with. All others use the kit.
+any moment; those that the kit itself is compared with; and those of a client that nobody watches, as
+the kit does with its callbacks and events. All others use the kit.
 """
 
 from collections import deque
