@@ -306,6 +306,10 @@ class SlipstreamClient(ChildDefaults):
         """Run a helper task that lives and dies with this process; its crash is the process's."""
         self._slipstream_server.start_soon(function, *args)
 
+    def send_after(self, seconds: float, message: Any) -> Any:
+        """Send *message* to the own ``handle_info`` in *seconds*."""
+        return self._slipstream_server.send_after(seconds, message)
+
     def send_every(self, seconds: float, message: Any) -> Any:
         """Send *message* to the own ``handle_info`` every so many *seconds*."""
         return self._slipstream_server.send_every(seconds, message)
