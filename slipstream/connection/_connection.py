@@ -256,7 +256,7 @@ class Connection(GenServer, restart="permanent"):
                 size,
             )
             self._rearm()
-            if inbox.full:
+            if inbox.full and transport.closed is None:  # else this is the rest, and no more comes
                 await self._overflow(config, transport, machine)
 
     async def _overflow(self, config: Config, transport: Transport, machine: SocketMachine) -> None:
@@ -301,8 +301,7 @@ class Connection(GenServer, restart="permanent"):
         try:
             while True:
                 self._rearmed = trio.Event()
-                machine = self._machine
-                self._armed_for = machine.deadline() if machine is not None else math.inf
+                self._armed_for = self._due_at()
                 await wait_event(self._rearmed, deadline=self._armed_for)
                 self._advance()
         finally:
@@ -317,9 +316,16 @@ class Connection(GenServer, restart="permanent"):
             self._send(outgoing)
         self._link.inbox.deliver([event for event in events if self._is_for_client(event)], 0)
 
+    def _due_at(self) -> float:
+        machine, transport = self._machine, self._transport
+        # The end may take long to be read, where reading is paused; till then nothing is due.
+        if machine is None or transport is None or transport.closed is not None:
+            return math.inf
+        return machine.deadline()
+
     def _rearm(self) -> None:
         # Only an earlier deadline is worth waking the helper for.
-        if self._machine is not None and self._machine.deadline() < self._armed_for:
+        if self._due_at() < self._armed_for:
             self._rearmed.set()
 
     # Small parts
