@@ -424,6 +424,7 @@ async def test_the_program_for_those_who_come_from_realtime_py(
         ("testing", 11),
         ("reliability", 1),
         ("migrating", 5),
+        ("clients", 17),
     ],
 )
 def test_a_guide_shows_the_files_that_run(guide: str, count: int) -> None:

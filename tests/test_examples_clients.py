@@ -1,12 +1,14 @@
 """The clients of the guide to clients do what it says of them, in virtual time."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +27,7 @@ from slipstream.reasons import NORMAL
 from slipstream.testing import Channel, Ok, PhoenixServer
 from slipstream.testing.otp import advance, assert_exits, check_leaks, wait_until
 from slipstream.transport import use_transport
-from tests.test_examples import EXAMPLES, load
+from tests.test_examples import EXAMPLES, SHOWN, load
 
 SocketTest = Callable[..., Any]
 
@@ -534,3 +536,11 @@ async def test_a_service_is_stopped_by_a_signal() -> None:
                 process.send_signal(signal.SIGTERM)
             assert process.returncode == 143
             await server.wait_connections(0)
+
+
+def test_every_program_of_the_guide_to_clients_is_run() -> None:
+    """Here, but for one that is in test_examples.py."""
+    guide = (EXAMPLES.parent / "clients.md").read_text("utf-8")
+    shown = {name.removesuffix(".py") for name, _ in SHOWN.findall(guide)}
+    run = set(re.findall(r'load\("(\w+)"\)', Path(__file__).read_text("utf-8")))
+    assert shown - run == {"presence"}
