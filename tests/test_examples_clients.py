@@ -269,7 +269,8 @@ async def test_a_client_for_each_topic(autojump_clock: MockClock) -> None:
         await server.wait_connections(1)
         await server.stop_channel("rooms:attic")  # for good, which its client tells by its end
         await server.wait_connections(0)
-        await wait_until(lambda: tree.child("followers").which_children() == [])  # type: ignore[attr-defined]
+        followers: Any = tree.child("followers")
+        await wait_until(lambda: followers.which_children() == [])
         assert await module.follow(tree, URI, "rooms:attic") != attic
 
 

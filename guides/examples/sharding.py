@@ -30,7 +30,7 @@ def supervise(config, topics, shards):
 
     def own_part(arguments, number):
         part = [topic for topic in topics if number_of(topic, shards) == number]
-        return (*arguments[:-1], (config, part))  # the argument of a client's init comes last
+        return [(config, part)]  # all arguments of init: of a client's, one
 
     shard = Shard.child_spec(backoff=Backoff())
     return PartitionSupervisor.child_spec(shard, shards, with_arguments=own_part, name="shards")

@@ -17,12 +17,12 @@ from slipstream.otp import (
     NoReply,
     Reply,
     ServerRef,
+    Start,
     Status,
     Stop,
     StopCause,
     check_callbacks,
     child_keywords,
-    start_of,
 )
 from slipstream.presence import PresenceDiff
 from slipstream.protocol import ChannelReply
@@ -110,8 +110,7 @@ class SlipstreamClient(ChildDefaults):
         if len(args) > 1:
             raise ChildSpecError(f"{cls.__qualname__} takes one argument, not {len(args)}")
         keywords: dict[str, Any] = {"id": cls, "shutdown": 10.0, **child_keywords(cls), **overrides}
-        argument = args[0] if args else None
-        return ChildSpec(start=start_of(ClientServer, cls, argument), **keywords)
+        return ChildSpec(start=Start(ClientServer, args, bound=(cls,)), **keywords)
 
     # Callbacks
 

@@ -86,7 +86,7 @@ class ClientServer(Dispatcher, restart="permanent"):
 
     ref_class: ClassVar[type[ServerRef]] = ClientRef
 
-    async def init(self, client_class: "type[SlipstreamClient]", argument: Any, /) -> Any:
+    async def init(self, client_class: "type[SlipstreamClient]", argument: Any = None, /) -> Any:
         """Make the client and its socket, and call its ``init``."""
         self._thread = threading.get_ident()
         self.applied_end = 0

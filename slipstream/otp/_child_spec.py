@@ -57,11 +57,14 @@ class Start:
 
     The arguments are the same objects for every incarnation. Where one must be fresh each time,
     give a :class:`ChildSpec` a function as its ``start``.
+
+    *bound* comes before them: arguments of the class's own, which are nobody else's business.
     """
 
     cls: type[Any]
     args: tuple[Any, ...] = attrs.field(default=(), repr=False)
     options: Mapping[str, Any] = attrs.field(factory=lambda: _NOTHING, repr=False)
+    bound: tuple[Any, ...] = attrs.field(default=(), repr=False)
 
 
 _NOTHING: Final[Mapping[str, Any]] = {}

@@ -108,7 +108,9 @@ class ServerProcess(Process):
             self.ignored = True
             return NORMAL
         server = self.server
-        result = await call_user(server.init, *fit_arguments(server.init, start.args))
+        result = await call_user(
+            server.init, *fit_arguments(server.init, (*start.bound, *start.args))
+        )
         del start  # its arguments are for init alone
         if isinstance(result, Ignore):
             self.ignored = True

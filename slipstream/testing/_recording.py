@@ -69,9 +69,7 @@ class _RecordedServer(ClientServer):
     is_watched = True
     _given: tuple[Any, ...] | None = None
 
-    async def init(
-        self, client_class: type[SlipstreamClient], argument: tuple[_Notes, Any], /
-    ) -> Any:
+    async def init(self, client_class: type[SlipstreamClient], argument: Any = None, /) -> Any:
         """Start as any client does; its *argument* comes with the notes."""
         self._notes, given = argument
         self._notes.incarnation(self.ref)
@@ -131,9 +129,11 @@ def recorded(spec: ChildSpec, script: Script, calls: list[Call], ends: list[End]
     start = spec.start
     if not isinstance(start, Start) or start.cls is not ClientServer:
         raise ChildSpecError(f"the child {spec.id!r} is no client: its start is {start!r}")
-    client_class, argument = start.args
+    (client_class,), (argument,) = start.bound, start.args or (None,)
     notes = _Notes(script, calls, ends)
-    return attrs.evolve(spec, start=Start(_RecordedServer, (client_class, (notes, argument))))
+    return attrs.evolve(
+        spec, start=Start(_RecordedServer, ((notes, argument),), bound=(client_class,))
+    )
 
 
 def _show(value: Any) -> str:
