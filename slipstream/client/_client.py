@@ -171,8 +171,13 @@ class SlipstreamClient(ChildDefaults):
         """Note that *topic* is not joined, or no longer; a rejoin follows by policy.
 
         To override the policy: ``socket.leave(topic)`` stays away, ``socket.rejoin(topic)`` joins
-        at once.
+        at once. By default a warning is logged where none follows: its status is ``"closed"``.
         """
+        if socket.join_status(topic) == "closed":
+            logger.warning(
+                "%s: %r is closed and will not be joined again: %s",
+                self.ref, topic, type(reason).__name__,
+            )  # fmt: skip
         return None
 
     async def handle_leave(self, topic: str, socket: Socket, /) -> NoReply | Stop | None:
