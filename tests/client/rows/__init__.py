@@ -1,0 +1,1 @@
+"""The decisions about the protocol, row by row; and what servers really do, line by line."""
