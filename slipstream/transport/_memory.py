@@ -4,6 +4,7 @@ No socket, no thread and no real time: it works with trio's ``MockClock``, and w
 on nothing but the script.
 """
 
+import itertools
 import math
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -14,8 +15,9 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from slipstream.errors import ConnectError, DisconnectedError
+from slipstream.errors import ConnectError, DisconnectedError, RemoteProtocolError
 from slipstream.interfaces import ConnectRequest, Frame, Transport
+from slipstream.reasons import TransportFailed
 
 from ._endpoint import check_close
 from ._lifecycle import (
@@ -239,14 +241,25 @@ class MemoryPeer:
     def send(self, *messages: str | bytes) -> None:
         """Send *messages* (``str`` is text, ``bytes`` binary) as one delivery.
 
+        One of over ``max_message_size`` ends the connection, as it does over TCP; what comes before
+        it is delivered.
+
         Raises:
             DisconnectedError: if the connection has ended.
         """
         if self.client.closed is not None:
             raise DisconnectedError(self.client.closed)
-        sizes = (len(m.encode()) if isinstance(m, str) else len(m) for m in messages)
+        limit = self.request.max_message_size
+        sizes = [len(m.encode()) if isinstance(m, str) else len(m) for m in messages]
+        fitting = list(itertools.takewhile(lambda size: size <= limit, sizes))
         self.client.touch()
-        self.client.deliver(list(messages), sum(sizes))
+        if fitting:
+            self.client.deliver(list(messages[: len(fitting)]), sum(fitting))
+        if len(fitting) < len(sizes):
+            error = RemoteProtocolError(
+                f"a message is over max_message_size, {limit} bytes", code=1009
+            )
+            self.client.begin(Fail(1009, str(error)), TransportFailed(error))
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Send a Close, as a server that ends the connection in order.
