@@ -156,6 +156,7 @@ class Topics:
         on_wire = topic.join_ref is not None and topic.generation == link.generation
         if on_wire and link.connection is not None and self._leave_wire(topic, timeout):
             topic.status = TopicStatus.LEAVING
+            link.inbox.nudge()  # whoever waits for its join waits in vain
             return
         self._close(topic, None)
         self._host.post(TopicLeft(name, ""))

@@ -188,12 +188,11 @@ async def await_join(server: "ClientServer", name: str, timeout: float | None) -
     server.topics.flush(name)
 
     def concerns(item: Any) -> bool:
-        return isinstance(item, TopicJoined | TopicJoinFailed | TopicClosed | TopicLeft) and (
-            item.topic == name
-        )
+        return isinstance(item, TopicJoined | TopicJoinFailed | TopicClosed) and item.topic == name
 
     def check() -> LinkError | None:
-        if topic.status is TopicStatus.CLOSED or topic.failures > failures:
+        over = topic.status in {TopicStatus.CLOSED, TopicStatus.LEAVING}
+        if over or topic.failures > failures:
             return JoinError(name, topic.reason)
         return _lost(server)
 

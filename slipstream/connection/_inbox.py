@@ -188,6 +188,14 @@ class Inbox:
         self.bytes += size
         self._mailbox.extend(events)
 
+    def nudge(self) -> None:
+        """Let the waits of the client, if there are any, look at everything anew."""
+        if self._awaiting and not self._nudged:
+            self._nudged = True
+            self._batches.append([1, 0])
+            self.count += 1
+            self._mailbox.extend([Nudge()])
+
     def taken(self, event: Any) -> None:
         """Note that the client took *event* out of its mailbox."""
         if type(event) is Nudge:
