@@ -1,6 +1,5 @@
 """The words of the test kit, said to a ``PhoenixServer`` over TCP in real time."""
 
-import math
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, cast
@@ -211,22 +210,20 @@ class LiveTest(SocketTest):
     the test says, and that says less than in the kit: what comes later was not seen.
     """
 
-    _script: LiveScript
-
-    def __init__(self, *parts: Any, scale: float) -> None:
-        super().__init__(*parts)
+    def __init__(self, script: LiveScript, *parts: Any, scale: float) -> None:
+        super().__init__(script, *parts)
         self.scale = scale
-
-    @property
-    def server(self) -> PhoenixServer:
-        """What it talks to."""
-        return self._script.server
 
     async def advance(self, seconds: float) -> None:
         await trio.sleep(seconds * self.scale)
 
     async def wait_for(
-        self, what: str, candidates: Callable[[], Iterable[T]], judge: Any, within: float, **how: Any
+        self,
+        what: str,
+        candidates: Callable[[], Iterable[T]],
+        judge: Any,
+        within: float,
+        **how: Any,
     ) -> T:
         return await super().wait_for(what, candidates, judge, WITHIN, **how)
 

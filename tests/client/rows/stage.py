@@ -44,7 +44,7 @@ REAL_SECONDS = 30.0
 
 
 DEFAULTS: Mapping[str, Any] = {
-        "serving": {},
+    "serving": {},
     "scale": 0.02,
     "heartbeat_interval": None,
     "reconnect": [1.0],
@@ -90,10 +90,12 @@ def _play(*wires: Wire, **options: Any) -> Callable[[Scenario], Callable[..., No
                 trio.run(_over_tcp, scenario, options, parameters)
 
         functools.update_wrapper(play, scenario)
-        del play.__wrapped__  # pytest would take it for the function, whose parameters are others
+        # pytest would take the scenario for the function, whose parameters are others.
+        vars(play).pop("__wrapped__")
         wire = inspect.Parameter("wire", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         play.__signature__ = signature.replace(parameters=[wire, *others])  # type: ignore[attr-defined]  # as inspect allows
-        return pytest.mark.parametrize("wire", wires)(play)
+        parametrised: Callable[..., None] = pytest.mark.parametrize("wire", wires)(play)
+        return parametrised
 
     return decorate
 

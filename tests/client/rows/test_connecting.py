@@ -12,7 +12,6 @@ from slipstream import (
     ConfigError,
     ConnectError,
     ConnectFailed,
-    Crashed,
     ReconnectPolicy,
     SlipstreamClient,
     Socket,
@@ -101,7 +100,7 @@ def token_of(request: Any) -> str:
 
 
 async def no_params() -> dict[str, str]:
-    await trio.sleep_forever()
+    await trio.sleep(1000.0)
     return {}
 
 
@@ -115,7 +114,7 @@ async def test_a_provider_has_a_time_of_its_own(test: Stage) -> None:
 
 @both_wires(auth_token="s3cret/+", headers={"x-tenant": "7"})  # noqa: S106 - an example
 async def test_a_token_goes_as_a_subprotocol_and_is_shown_nowhere(test: Stage) -> None:
-    """Row 8; JS-CH4, JS-CH5; PHX-1: beside the headers that were asked for."""
+    """Row 8; JS-CH4, JS-CH5; PCP-16, PCP-17, PXC-3: beside the headers that were asked for."""
     request = await test.accept_connect()
     assert request.subprotocols[0] == "phoenix"
     assert token_of(request) == "s3cret/+"
@@ -129,7 +128,7 @@ async def test_a_token_goes_as_a_subprotocol_and_is_shown_nowhere(test: Stage) -
 async def test_a_refusal_that_may_pass_is_followed_by_another_attempt(
     test: Stage, status: int
 ) -> None:
-    """Row 14; PHX-2."""
+    """Row 14; DT-1."""
     await test.refuse_connect(status)
     await test.assert_callback("handle_disconnect", ConnectFailed)
     await test.accept_connect()

@@ -18,7 +18,9 @@ from tests.testing.support import Room, connected
 from .stage import Stage, both_wires, in_the_kit, joined, scale_of, until
 
 
-def frame(join_ref: str | None, ref: str | None, topic: str, event: str, payload: Any = None) -> str:
+def frame(
+    join_ref: str | None, ref: str | None, topic: str, event: str, payload: Any = None
+) -> str:
     return json.dumps([join_ref, ref, topic, event, {} if payload is None else payload])
 
 
@@ -100,7 +102,7 @@ async def test_a_null_join_ref_passes_only_while_the_topic_is_joined(test: Stage
 
 @both_wires()
 async def test_what_lies_unread_when_the_join_changes_is_stale(test: Stage) -> None:
-    """Row 34; PCP-12: the messages before it, too."""
+    """Row 34; PCP-10: the messages before it, too."""
     await joined(test)
     reached, go_on = trio.Event(), trio.Event()
 
@@ -239,7 +241,7 @@ BROKEN = [
 async def test_a_frame_that_is_no_message_is_counted_and_ignored(
     test: Stage, data: str | bytes
 ) -> None:
-    """Row 45; DT-3, PCP-14: and told by telemetry; what follows is heard."""
+    """Row 45; DT-3: and told by telemetry; what follows is heard."""
     await joined(test)
     await test.send(data)
     await test.push("t", "still")

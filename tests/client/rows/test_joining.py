@@ -51,7 +51,7 @@ async def test_a_join_while_the_connection_is_lost_is_remembered(test: Stage) ->
 
 @both_wires()
 async def test_wanted_topics_are_joined_again_after_a_reconnect(test: Stage) -> None:
-    """Row 21; SL-X6, PCP-6: with their params; handle_join runs again."""
+    """Row 21; SL-X6: with their params; handle_join runs again."""
     await test.accept_connect()
     for n in range(3):
         await joined(test, f"t:{n}", {"n": n})
@@ -305,7 +305,7 @@ async def test_a_second_join_is_no_second_join(test: Stage) -> None:
 
 @both_wires()
 async def test_a_rejoin_with_other_params_goes_out_at_once(test: Stage) -> None:
-    """Ground truth 2; rows 25, 33; JS-CH6, JS-J6, KT-8: the close of the old one comes behind, and is ignored."""
+    """Ground truth 2; rows 25, 33; JS-CH6, JS-J6: the close of the old one comes behind, and is ignored."""
     first = await joined(test, params={"n": 1})
     test.socket.rejoin("t", {"n": 2})
     second = await test.assert_join("t", exactly({"n": 2}))
@@ -377,7 +377,7 @@ async def test_a_join_is_answered_by_its_ref_alone(test: Stage) -> None:
 
 @both_wires()
 async def test_the_answer_of_an_earlier_join_lets_nobody_in(test: Stage) -> None:
-    """Row 31; GSC-5: only the last of several joins counts, whatever became of those before it."""
+    """Row 31: only the last of several joins counts, whatever became of those before it."""
     await test.accept_connect()
     test.socket.join("t", {"n": 1})
     await test.assert_join("t", {"n": 1})
@@ -426,7 +426,7 @@ async def test_after_a_leave_the_end_of_the_connection_is_no_news_of_the_topic(
 async def test_topics_that_never_reached_the_failed_connection_are_not_failed(
     test: Stage,
 ) -> None:
-    """JS-E3, JS-E6: what was only asked for stays so over failed attempts."""
+    """JS-E3, JS-E6; PHX-3: what was only asked for stays so over failed attempts."""
     test.socket.join("t")
     await test.refuse_connect(503)
     await test.assert_callback("handle_disconnect")

@@ -21,7 +21,7 @@ from .stage import Stage, both_wires, in_the_kit, joined, over_tcp, scale_of, un
 
 @both_wires()
 async def test_leaving_while_joining_drops_the_late_ok(test: Stage) -> None:
-    """Row 26; JS-C9, KT-3: the leave has the ref of that join, and no rejoin follows."""
+    """Row 26; KT-3: the leave has the ref of that join, and no rejoin follows."""
     test.socket.join("t")
     await test.accept_connect()
     join = await test.assert_join("t")
@@ -164,7 +164,7 @@ async def test_leaving_what_was_never_asked_for_sends_nothing(test: Stage) -> No
 
 @both_wires()
 async def test_join_leave_join_back_to_back_ends_joined(test: Stage) -> None:
-    """Ground truth 10; row 27; RTP-3: whatever order the server answers in."""
+    """Ground truth 10; row 27: whatever order the server answers in."""
     await test.accept_connect()
     test.socket.join("t", {"n": 1})
     test.socket.leave("t")

@@ -66,9 +66,7 @@ async def test_a_list_of_delays_is_taken_literally_and_its_last_repeated(test: S
         )
 
 
-@pytest.mark.parametrize(
-    ("uptime", "delay"), [(0.0, 4.0), (29.9, 4.0), (30.0, 1.0), (300.0, 1.0)]
-)
+@pytest.mark.parametrize(("uptime", "delay"), [(0.0, 4.0), (29.9, 4.0), (30.0, 1.0), (300.0, 1.0)])
 @in_the_kit(reconnect=[1.0, 2.0, 4.0])
 async def test_the_count_starts_anew_only_after_a_stable_connection(
     test: Stage, uptime: float, delay: float
@@ -152,7 +150,7 @@ async def test_handle_disconnect_may_stop_the_client(test: Stage) -> None:
 @pytest.mark.parametrize("code", [1000, 1001])
 @both_wires()
 async def test_a_clean_close_by_the_server_is_no_end(test: Stage, code: int) -> None:
-    """Row 12; JS-X3, JS-X1 reversed; PHX-3: whoever closed it, if it was not us."""
+    """Row 12; JS-X3, JS-X1 (reversed): whoever closed it, if it was not us."""
     await joined(test)
     await test.close(code, "see you")
     await test.assert_callback("handle_disconnect", ClosedByServer(code, "see you"))
@@ -164,8 +162,8 @@ async def test_a_clean_close_by_the_server_is_no_end(test: Stage, code: int) -> 
 @pytest.mark.parametrize("code", [1002, 1006, 1011, 1012, 4000])
 @both_wires()
 async def test_what_may_pass_is_followed_by_another_attempt(test: Stage, code: int) -> None:
-    """Row 13; JS-X2, JS-X6, JS-S7: the code is kept; 1006 is the bare end of TCP."""
-    await test.accept_connect()
+    """Row 13; JS-X2, JS-X6; PCP-6, RS-5: the code is kept; 1006 is the bare end of TCP."""
+    await joined(test)
     if code == 1006:
         await test.drop()
         await test.assert_callback("handle_disconnect", TransportFailed)
@@ -173,7 +171,8 @@ async def test_what_may_pass_is_followed_by_another_attempt(test: Stage, code: i
         await test.close(code, "why")
         await test.assert_callback("handle_disconnect", ClosedByServer(code, "why"))
     await test.accept_connect()
-    await until(lambda: test.socket.connected)
+    await test.accept_join("t")
+    await test.assert_callback("handle_join", "t")
 
 
 @pytest.mark.parametrize("code", [1003, 1007, 1008, 1009, 1010])
@@ -193,7 +192,7 @@ async def test_what_would_come_again_ends_the_client(test: Stage, code: int) -> 
 async def test_a_server_that_is_busy_is_left_alone_for_a_while(
     test: Stage, code: int, low: float, high: float
 ) -> None:
-    """Row 13; PCP-3, PCP-6, PCP-7: and clients do not come back all at once."""
+    """Row 13; PCP-3, PCP-7: and clients do not come back all at once."""
     waited: set[float] = set()
     for _ in range(12):
         await test.accept_connect()
@@ -205,7 +204,9 @@ async def test_a_server_that_is_busy_is_left_alone_for_a_while(
     assert len(waited) == 12
 
 
-@in_the_kit(reconnect=ReconnectPolicy(causes={1008: ReconnectPolicy().rule_for(ClosedByServer(1000))}))
+@in_the_kit(
+    reconnect=ReconnectPolicy(causes={1008: ReconnectPolicy().rule_for(ClosedByServer(1000))})
+)
 async def test_the_table_of_causes_can_be_overridden(test: Stage) -> None:
     """Row 13."""
     await test.accept_connect()
@@ -239,7 +240,7 @@ async def test_connecting_again_with_the_same_configuration_changes_nothing(test
 
 @both_wires()
 async def test_another_configuration_closes_the_old_connection_first(test: Stage) -> None:
-    """Row 16; KT-9, JS-D5: in order, and what was joined is joined on the new one."""
+    """Row 16; KT-8, JS-D5; PHX-1: in order, and what was joined is joined on the new one."""
     await joined(test)
     test.socket.connect(elsewhere(test, params={"n": "2"}))
     closed = await test.assert_disconnect(1000)
@@ -258,9 +259,7 @@ async def test_another_configuration_gives_up_the_attempt_under_way(test: Stage)
     await test.assert_connect()
     test.socket.connect(elsewhere(test, params={"n": "2"}))
     test.socket.connect(elsewhere(test, params={"n": "3"}))
-    await until(
-        lambda: [query(each.request).get("n") for each in test._script.attempts] == ["3"]
-    )
+    await until(lambda: [query(each.request).get("n") for each in test._script.attempts] == ["3"])
     await test.accept_connect()
     await test.refute_connect(within=10.0)
 
@@ -327,7 +326,7 @@ async def test_a_deadline_of_an_old_connection_ends_no_new_one(test: Stage) -> N
 
 @both_wires()
 async def test_our_own_disconnect_says_so(test: Stage) -> None:
-    """Row 19; JS-D1, JS-D2, JS-D3, JS-X4, JS-S8; SL-I11, SL-T6, SL-T8: once, and nothing follows."""
+    """Row 19; JS-D1, JS-D2, JS-D3, JS-X4; PHX-2; SL-I11, SL-T6, SL-T8: once, and nothing follows."""
     await joined(test)
     test.socket.disconnect()
     test.socket.disconnect()
@@ -353,7 +352,7 @@ async def test_a_server_that_answers_no_close_is_waited_for_for_so_long(test: St
 
 @both_wires()
 async def test_disconnecting_ends_an_attempt_and_a_wait_for_one(test: Stage) -> None:
-    """Row 19; JS-D4, JS-D6, JS-X4; PCP-16: and is harmless where there is nothing to end."""
+    """Row 19; JS-D4, JS-D6, JS-X4; PCP-15: and is harmless where there is nothing to end."""
     await test.assert_connect()
     test.socket.disconnect()
     await until(lambda: not test._script.attempts)
@@ -385,7 +384,7 @@ class Transient(Lodger, restart="transient"):
 
 @both_wires(client=Transient)
 async def test_a_client_that_stops_says_so_and_reconnects_no_more(test: Stage) -> None:
-    """Row 19; SL-X10; PCP-16."""
+    """Row 19; SL-X10; PCP-15."""
     await joined(test)
     test.ref.cast(_stop)
     await test.assert_disconnect(1000)
