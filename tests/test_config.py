@@ -70,13 +70,13 @@ URI = "ws://host.test:4000/socket/websocket"
     ],
 )
 def test_a_wrong_uri_is_refused_and_says_what_is_accepted(uri: Any, says: str) -> None:
-    """SL-C1, C4; row 49; h09."""
+    """SL-C1, SL-C4; row 49; h09."""
     with pytest.raises(ConfigError, match=re.escape(says)):
         Config(uri)
 
 
 def test_a_right_uri_is_kept() -> None:
-    """SL-C2, C3."""
+    """SL-C2, SL-C3."""
     for uri in (
         "ws://host/x",
         "wss://host/x",

@@ -174,6 +174,7 @@ class _MemoryFlow(Flow):
     def resume(self, *, reads: bool = False, writes: bool = False) -> None:
         super().resume(reads=reads, writes=writes)
         self._peer.answers_close = not self.stalled
+        self._peer.changed.unpark_all()  # a Close may wait for its answer
 
 
 def _lower(headers: HeaderPairs) -> tuple[tuple[str, str], ...]:

@@ -363,8 +363,8 @@ class _MemoryTransport(LivingEndpoint):
                 if code != 1000:
                     self.outbox.drop_frames()
                 await self._say_close(code, reason)
-                if not self.peer.answers_close:
-                    await trio.sleep_forever()
+                while not self.peer.answers_close:
+                    await self.peer.changed.park()
             case AnswerClose(code, reason) | Fail(code, reason):
                 self.outbox.drop_frames()
                 await self._say_close(code, reason)

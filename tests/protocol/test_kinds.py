@@ -36,7 +36,7 @@ def test_a_kind_of_ones_own_goes_over_the_wire() -> None:
 
 
 def test_everything_else_is_as_without() -> None:
-    """JS-SE1 to JS-SE9 hold all the same."""
+    """SE1 to SE9 hold all the same."""
     plain = V2Serializer()
     for message in (
         Message("0", "1", "t", "e", {"foo": 1}),
@@ -104,7 +104,7 @@ def test_wrong_kinds_are_refused(kinds: Any, says: str) -> None:
 
 @given(st.lists(st.text(max_size=40), max_size=6), st.binary(max_size=20))
 def test_fields_are_unpacked_as_they_were_packed(fields: list[str], rest: bytes) -> None:
-    """JS-SE4, JS-SE7: lengths are of UTF-8."""
+    """SE4, SE7: lengths are of UTF-8."""
     lengths, packed = pack_fields(**{f"field{n}": field for n, field in enumerate(fields)})
     assert unpack_fields(lengths, packed + rest) == (fields, rest)
     if packed:

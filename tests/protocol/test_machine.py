@@ -306,7 +306,7 @@ def test_join_leave_join_back_to_back_is_keyed_by_join_ref() -> None:
 
 
 def test_a_push_is_answered_by_ref_with_any_status() -> None:
-    """Rows 42, 43, JS-OK."""
+    """Rows 42, 43."""
     wire = Wire()
     join_ref = wire.joined()
     for status in ("ok", "error", "created", ""):

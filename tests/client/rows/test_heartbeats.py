@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from slipstream import Config, HeartbeatTimeout, TransportFailed
+from slipstream import ClosedByClient, Config, HeartbeatTimeout, TransportFailed
 
 from .stage import Stage, both_wires, in_the_kit, joined, scale_of, until
 
@@ -33,7 +33,7 @@ async def test_the_next_heartbeat_is_due_an_interval_after_the_last_was_answered
 
 @both_wires(heartbeat_interval=30.0, heartbeat_timeout=30.0)
 async def test_heartbeats_go_on_and_are_answered(test: Stage) -> None:
-    """Row 1; ground truth 21; JS-H2: each has a ref of its own, and the answer has the same."""
+    """Row 1; ground truth 21; JS-H2, DT-4: each has a ref of its own, and the answer has the same."""
     await test.accept_connect()
     first = await test.assert_heartbeat()
     second = await test.assert_heartbeat()
@@ -44,6 +44,7 @@ async def test_heartbeats_go_on_and_are_answered(test: Stage) -> None:
     assert second.at - first.at >= 30.0 * scale_of(test)
     await until(lambda: acknowledged(test) == 2)
     assert test.socket.health().last_rtt is not None
+    await test.refute_callback("handle_reply")
 
 
 @pytest.mark.parametrize("interval", [None, 0, 0.0])
@@ -104,13 +105,27 @@ async def test_an_answer_to_another_heartbeat_is_none(test: Stage) -> None:
 
 @both_wires(heartbeat_interval=30.0, heartbeat_timeout=30.0)
 async def test_a_stray_answer_is_counted_and_heartbeats_go_on(test: Stage) -> None:
-    """Row 3; JS-H3: also while nothing was asked."""
+    """Row 3: also while nothing was asked."""
     await test.accept_connect()
     await test.send('[null,"99","phoenix","phx_reply",{"status":"ok","response":{}}]')
     await until(lambda: test.socket.health().counters.get("discarded") == 1)
     await test.assert_heartbeat()
     await until(lambda: acknowledged(test) == 1)
     await test.refute_callback("handle_message")
+
+
+@in_the_kit(heartbeat_interval=30.0, heartbeat_timeout=10.0)
+async def test_after_a_disconnect_no_heartbeat_is_sent_nor_missed(test: Stage) -> None:
+    """Rows 4, 19; JS-H5, JS-H6: not even one that was under way."""
+    await test.accept_connect()
+    await test.stall()
+    await test.advance(31.0)
+    sent = test.socket.health().counters["messages_sent"]
+    test.socket.disconnect()
+    await test.resume()
+    await test.assert_callback("handle_disconnect", ClosedByClient())
+    await test.refute_callback("handle_disconnect", within=200.0)
+    assert test.socket.health().counters["messages_sent"] == sent
 
 
 @both_wires(heartbeat_interval=30.0, heartbeat_timeout=30.0)

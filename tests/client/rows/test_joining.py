@@ -24,7 +24,7 @@ UNMATCHED = {"reason": "unmatched topic"}
 
 @both_wires()
 async def test_a_join_made_offline_is_sent_at_the_next_connect(test: Stage) -> None:
-    """Row 20; JS-JT4, JS-F1, JS-F2, JS-O1, JS-O3: once, right after handle_connect."""
+    """Row 20; SL-I1, JS-JT4, JS-F1, JS-F2, JS-O1, JS-O3: once, right after handle_connect."""
     test.socket.join("t", {"user": 1})
     assert test.socket.join_status("t") == "requested"
     await test.accept_connect()
@@ -51,10 +51,11 @@ async def test_a_join_while_the_connection_is_lost_is_remembered(test: Stage) ->
 
 @both_wires()
 async def test_wanted_topics_are_joined_again_after_a_reconnect(test: Stage) -> None:
-    """Row 21; SL-X6: with their params; handle_join runs again."""
+    """Row 21; SL-X6, JS-J2: with their params; handle_join runs again, and tells of the gap."""
     await test.accept_connect()
     for n in range(3):
         await joined(test, f"t:{n}", {"n": n})
+    await test.refute_callback("handle_gap")
     await test.drop()
     await test.assert_callback("handle_disconnect", TransportFailed)
     assert dict(test.socket.topics) == {f"t:{n}": "waiting" for n in range(3)}
@@ -63,6 +64,7 @@ async def test_wanted_topics_are_joined_again_after_a_reconnect(test: Stage) -> 
         await test.assert_join(f"t:{n}", exactly({"n": n}))
         await test.accept_join(f"t:{n}", {"again": n})
         await test.assert_callback("handle_join", f"t:{n}", {"again": n})
+        await test.assert_callback("handle_gap", f"t:{n}")
 
 
 @both_wires()
@@ -235,13 +237,13 @@ async def test_refused_joins_have_a_ceiling(test: Stage) -> None:
 @pytest.mark.parametrize("reason", ["unauthorized", "unmatched topic"])
 @both_wires()
 async def test_what_is_refused_for_good_is_not_asked_for_again(test: Stage, reason: str) -> None:
-    """Row 24."""
-    await test.accept_connect()
+    """Row 24; PCP-9: that topic alone."""
+    await joined(test, "t:other")
     test.socket.join("t")
     await test.refuse_join("t", {"reason": reason})
     await test.assert_callback("handle_topic_close", "t", JoinRefused({"reason": reason}))
     await test.refute_join(within=10.0)
-    assert test.socket.join_status("t") == "closed"
+    assert dict(test.socket.topics) == {"t:other": "joined", "t": "closed"}
 
 
 def _is_final(response: Any) -> bool:
@@ -290,7 +292,7 @@ async def test_more_topics_than_a_connection_may_join_are_held(test: Stage) -> N
 
 @both_wires()
 async def test_a_second_join_is_no_second_join(test: Stage) -> None:
-    """Row 25; SL-I2, JS-J3: whatever its params, joining or joined."""
+    """Row 25; SL-I2, JS-J3, GSC-4: whatever its params, joining or joined."""
     await test.accept_connect()
     test.socket.join("t", {"n": 1})
     await test.assert_join("t", {"n": 1})

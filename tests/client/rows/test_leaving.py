@@ -89,7 +89,7 @@ async def test_a_leave_ends_once_though_the_server_tells_of_it_twice(test: Stage
 @pytest.mark.parametrize("how", ["reply", "close", "timeout", "disconnect"])
 @in_the_kit(leave_timeout=10.0)
 async def test_a_leave_ends_whatever_ends_it(test: Stage, how: str) -> None:
-    """Row 27; JS-L4, JS-L5, KT-4, KT-5: leaving first; then left, once."""
+    """Row 27; ground truth 8; JS-L4, JS-L5, KT-4, KT-5: leaving first; then left, once."""
     join = await joined(test)
     await test.stall()
     test.socket.leave("t")
@@ -197,7 +197,7 @@ async def test_join_leave_join_of_a_joined_topic_ends_joined(test: Stage) -> Non
 @pytest.mark.parametrize("when", ["lost", "waiting", "never connected"])
 @both_wires(rejoin=[5.0])
 async def test_leaving_what_is_not_joined_takes_back_the_wish(test: Stage, when: str) -> None:
-    """Row 28; JS-E5, KT-3: it is left at once, and no rejoin comes of it."""
+    """Row 28; JS-E5, KT-3, KT-5: it is left at once, and no rejoin comes of it."""
     if when == "never connected":
         test.socket.join("t")
     else:

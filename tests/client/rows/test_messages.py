@@ -173,7 +173,7 @@ class Fragile(Lodger):
 
 @both_wires(client=Fragile)
 async def test_an_exception_ends_this_life_and_another_begins(test: Stage) -> None:
-    """Row 53; JS-S14, PCP-13: terminate, a close with 1011, a new instance from init on."""
+    """Row 53; PCP-13: terminate, a close with 1011, a new instance from init on."""
     await test.accept_connect()
     first = (await test.accept_join("t")).payload["life"]
     await test.assert_callback("handle_join", "t")
@@ -199,8 +199,12 @@ async def test_a_life_is_told_event_by_event(test: Stage) -> None:
     await test.reply(await test.assert_push("t", "ask"))
     await test.assert_callback("handle_reply")
     told = dict(test.telemetry)
+    handled = told["slipstream.connection.handle"]
+    assert (handled["frames"], handled["events"]) == (1, 1)
+    assert handled["size"] > 0
     for span in (
         "slipstream.connection.connect",
+        "slipstream.client.connect",
         "slipstream.client.join",
         "slipstream.client.handle_message",
         "slipstream.client.handle_reply",
@@ -208,6 +212,7 @@ async def test_a_life_is_told_event_by_event(test: Stage) -> None:
         assert f"{span}.start" in told
         assert told[f"{span}.stop"]["duration"] >= 0.0
         assert told[f"{span}.start"]["span"] == told[f"{span}.stop"]["span"]
+    assert told["slipstream.client.connect.start"]["config"] is test.socket.config
     assert told["slipstream.client.join.stop"]["topic"] == "t"
 
 

@@ -253,7 +253,7 @@ async def test_a_request_has_the_time_of_the_configuration(test: Stage) -> None:
 
 @both_wires()
 async def test_who_waits_for_a_reply_is_told_of_the_end_of_the_connection(test: Stage) -> None:
-    """Row 41; PHX-6: at once; and whether it was written, since it may have been handled."""
+    """Row 41: at once; and whether it was written, since it may have been handled."""
     await joined(test)
     async with trio.open_nursery() as nursery:
         outcome = Outcome(nursery, test, timeout=1000.0)
@@ -272,7 +272,7 @@ async def test_who_waits_for_a_reply_is_told_of_the_end_of_the_connection(test: 
 @pytest.mark.parametrize("end", ["crash", "close", "leave", "rejoin"])
 @both_wires(rejoin=[60.0])
 async def test_who_waits_for_a_reply_is_told_of_the_end_of_the_topic(test: Stage, end: str) -> None:
-    """Ground truth 13; row 41: at once; a server never answers what was in flight."""
+    """Ground truth 13; row 41; RS-6: at once; a server never answers what was in flight."""
     await joined(test)
     async with trio.open_nursery() as nursery:
         outcome = Outcome(nursery, test, timeout=1000.0)
@@ -373,7 +373,7 @@ async def test_any_status_is_one(test: Stage, status: str) -> None:
 
 @both_wires()
 async def test_a_reply_belongs_to_its_push(test: Stage) -> None:
-    """Row 42; SL-I5, SL-I8, SL-T9, SL-T10; JS-PU1, JS-OK2, JS-OK6, DT-4: in whatever order they come."""
+    """Row 42; SL-I5, SL-I8, SL-T9, SL-T10; JS-PU1, JS-OK2, JS-OK6: in whatever order they come."""
     await joined(test)
     refs = [await test.socket.push("t", "ask", {"n": n}) for n in range(3)]
     pushes = [await test.assert_push("t", "ask", {"n": n}) for n in range(3)]

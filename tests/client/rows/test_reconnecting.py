@@ -175,6 +175,20 @@ async def test_what_may_pass_is_followed_by_another_attempt(test: Stage, code: i
     await test.assert_callback("handle_join", "t")
 
 
+@both_wires(reconnect=[60.0])
+async def test_an_end_is_told_once(test: Stage) -> None:
+    """Row 13; PHX-5, GSC-3, JS-S14: a Close and then the end of TCP, or that end alone."""
+    await test.accept_connect()
+    await test.close(1011)
+    await test.assert_callback("handle_disconnect", ClosedByServer(1011))
+    await test.refute_callback("handle_disconnect", within=5.0)
+    test.socket.reconnect_now()
+    await test.accept_connect()
+    await test.drop()
+    await test.assert_callback("handle_disconnect", TransportFailed)
+    await test.refute_callback("handle_disconnect", within=5.0)
+
+
 @pytest.mark.parametrize("code", [1003, 1007, 1008, 1009, 1010])
 @both_wires()
 async def test_what_would_come_again_ends_the_client(test: Stage, code: int) -> None:
@@ -313,7 +327,7 @@ async def test_what_came_over_an_old_connection_is_not_taken_for_the_news_of_the
 
 @in_the_kit(heartbeat_interval=30.0, heartbeat_timeout=10.0)
 async def test_a_deadline_of_an_old_connection_ends_no_new_one(test: Stage) -> None:
-    """Row 18; JS-H5, JS-H6: a heartbeat that was never answered dies with its connection."""
+    """Row 18; PHX-6: a heartbeat that was never answered dies with its connection."""
     await test.accept_connect()
     await test.stall()
     await test.advance(35.0)
