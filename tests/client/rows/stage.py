@@ -16,7 +16,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from slipstream import Config, ReconnectPolicy, RejoinPolicy, SlipstreamClient, Socket
+from slipstream import ChannelReply, Config, ReconnectPolicy, RejoinPolicy, SlipstreamClient, Socket
+from slipstream.errors import LinkError
 from slipstream.interfaces import ConnectRequest
 from slipstream.testing import ClientMessage, SocketTest, open_socket_test
 from slipstream.testing.otp import check_leaks, wait_until
@@ -25,13 +26,17 @@ from .live import LiveTest, open_live_test
 
 __all__ = [
     "Lodger",
+    "Outcome",
     "Stage",
     "both_wires",
+    "check_took",
     "in_the_kit",
     "inside",
+    "is_kit",
     "joined",
     "over_tcp",
     "query",
+    "scale_of",
     "until",
 ]
 
@@ -152,6 +157,24 @@ def scale_of(test: Stage) -> float:
     return test.scale if isinstance(test, LiveTest) else 1.0
 
 
+def is_kit(test: Stage) -> bool:
+    """Tell whether *test* is in the kit, where the clock is virtual and the server only the test."""
+    return not isinstance(test, LiveTest)
+
+
+def check_took(test: Stage, since: float, till: float, *seconds: float) -> None:
+    """Assert that so many *seconds* of the test lay between two moments.
+
+    That is exact in the kit. Over TCP each of the two is looked at a little late, and so it is only
+    asserted that not much less has passed.
+    """
+    took, wanted = (till - since) / scale_of(test), sum(seconds)
+    if is_kit(test):
+        assert took == pytest.approx(wanted)
+    else:
+        assert took > 0.6 * wanted
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until *condition* holds."""
     await wait_until(condition)
@@ -191,3 +214,24 @@ async def inside(test: Stage, function: Callable[[Any, Socket], Awaitable[Any]])
 def query(request: ConnectRequest) -> dict[str, str]:
     """Give the parameters that the client connects with."""
     return {name: values[0] for name, values in parse_qs(urlsplit(request.uri).query).items()}
+
+
+class Outcome:
+    """What becomes of a request that runs beside the test."""
+
+    def __init__(self, nursery: trio.Nursery, test: Stage, topic: str = "t", **how: Any) -> None:
+        self.reply: ChannelReply | None = None
+        self.error: LinkError | None = None
+        self.at = 0.0
+        nursery.start_soon(self._run, test, topic, how)
+
+    async def _run(self, test: Stage, topic: str, how: dict[str, Any]) -> None:
+        try:
+            self.reply = await test.socket.request(topic, "ask", {"n": 1}, **how)
+        except LinkError as error:
+            self.error = error
+        self.at = trio.current_time()
+
+    @property
+    def over(self) -> bool:
+        return self.at > 0.0 or self.reply is not None or self.error is not None

@@ -1,4 +1,4 @@
-"""Rows 53, 55 and 58, and what clients of other libraries expect."""
+"""Rows 53 and 58, and what other libraries expect of a client: it is a process, and others use it."""
 
 import json
 import logging
@@ -9,22 +9,17 @@ import trio
 from trio.testing import MockClock
 
 from slipstream import (
-    ChannelReply,
     ClosedByClient,
     ClosedByServer,
     Config,
     ConfigError,
-    HeartbeatTimeout,
     Ignore,
-    JoinError,
-    JoinRefused,
     Message,
     NoReply,
     Reply,
     SlipstreamClient,
     Socket,
     Stop,
-    TransportFailed,
     open_supervisor,
 )
 from slipstream.errors import DecodeError
@@ -33,17 +28,13 @@ from slipstream.otp import GenServer
 from slipstream.protocol import V1Serializer
 from slipstream.reasons import NORMAL, Crashed
 from slipstream.testing import (
-    ANY,
     Channel,
     ConnectInfo,
-    Ok,
     PhoenixServer,
-    ServerSocket,
     open_socket_test,
 )
-from tests.testing.support import connected, reply
 
-from .stage import Lodger, Stage, both_wires, in_the_kit, inside, joined, query, until
+from .stage import Lodger, Stage, both_wires, in_the_kit, query, until
 
 URI = "ws://server.test/socket/websocket"
 
@@ -51,177 +42,7 @@ URI = "ws://server.test/socket/websocket"
 # Views
 
 
-@both_wires(reconnect=[5.0], close_timeout=100.0)
-async def test_the_state_of_the_connection_can_be_seen(test: Stage) -> None:
-    """JS-C1, JS-C2, JS-C3, JS-C4, JS-C5, JS-C6; RS-1: down, waiting, connecting, open, closing."""
-
-    def phase() -> tuple[str, bool]:
-        return test.socket.health().phase, test.socket.connected
-
-    await test.assert_connect()
-    assert phase() == ("connecting", False)
-    await test.accept_connect()
-    assert phase() == ("open", True)
-    await test.drop()
-    await test.assert_callback("handle_disconnect", TransportFailed)
-    await until(lambda: phase() == ("waiting", False))
-    await test.accept_connect()
-    await test.stall()
-    test.socket.disconnect()
-    await test.refute_callback("handle_disconnect", within=1.0)
-    assert phase() == ("open", True)  # for as long as its close is under way
-    await test.resume()
-    await test.assert_callback("handle_disconnect", ClosedByClient())
-    assert phase() == ("down", False)
-
-
-@both_wires()
-async def test_the_state_of_topics_can_be_seen(test: Stage) -> None:
-    """JS-CH1, JS-C7, JS-C8, JS-C9, JS-J1, JS-OK1, KT-7; RS-1: and changed while one looks."""
-    assert dict(test.socket.topics) == {}
-    assert test.socket.join_status("t:1") is None
-    test.socket.join("t:1")
-    test.socket.join("t:2")
-    await test.accept_connect()
-    assert dict(test.socket.topics) == {"t:1": "requested", "t:2": "requested"}
-    await test.accept_join("t:1")
-    await test.assert_callback("handle_join", "t:1")
-    assert (test.socket.joined("t:1"), test.socket.joined("t:2")) == (True, False)
-    await test.accept_join("t:2")
-    await test.assert_callback("handle_join", "t:2")
-    for topic in test.socket.topics:
-        test.socket.leave(topic)
-        test.socket.join("t:3")
-    await test.accept_join("t:3")
-    for topic in ("t:1", "t:2"):
-        await test.assert_callback("handle_leave", topic)
-    assert test.socket.join_status("t:1") == "closed"
-
-
-def test_the_defaults_are_those_of_the_documentation() -> None:
-    """JS-S1, JS-S3: options override them."""
-    config = Config(URI)
-    assert (config.heartbeat_interval, config.heartbeat_timeout) == (30.0, 10.0)
-    assert (config.connect_timeout, config.join_timeout, config.push_timeout) == (10.0,) * 3
-    assert (config.write_timeout, config.leave_timeout, config.close_timeout) == (10.0, 10.0, 3.0)
-    assert Config(URI, join_timeout=1.5).join_timeout == 1.5
-    assert Config(URI, heartbeat_interval=60.0).heartbeat_interval == 60.0
-
-
-@in_the_kit(heartbeat_interval=30.0, heartbeat_timeout=10.0)
-async def test_the_way_there_and_back_is_measured_by_heartbeats(test: Stage) -> None:
-    """JS-G1, JS-G2: there is none while there was no answer."""
-    await test.accept_connect()
-    assert test.socket.health().last_rtt is None
-    await test.stall()
-    await test.advance(30.25)
-    await test.resume()
-    assert test.socket.health().last_rtt == pytest.approx(0.25)
-
-
-@in_the_kit(heartbeat_interval=30.0, heartbeat_timeout=10.0)
-async def test_heartbeats_go_on_over_a_reconnect(test: Stage) -> None:
-    """PCP-14, JS-H3: an interval after it opened, and none in between."""
-    await test.accept_connect()
-    await test.assert_heartbeat()
-    await test.drop()
-    sent = test.socket.health().counters["messages_sent"]
-    await test.advance(40.0)  # nobody accepts
-    assert test.socket.health().counters["messages_sent"] == sent
-    await test.accept_connect()
-    opened = trio.current_time()
-    assert (await test.assert_heartbeat()).at == opened + 30.0
-
-
-@pytest.mark.parametrize("interval", [None, 0])
-def test_heartbeats_can_be_left_out(interval: float | None) -> None:
-    """KT-10."""
-
-    async def main() -> None:
-        config = Config(URI, heartbeat_interval=interval)
-        async with open_socket_test(Lodger, config) as test:
-            await test.accept_connect()
-            await test.advance(1000.0)
-            assert test.socket.health().counters.get("messages_sent", 0) == 0
-
-    trio.run(main, clock=MockClock())
-
-
 # Joins
-
-
-@in_the_kit(join_timeout=10.0)
-async def test_an_answer_in_time_is_the_end_of_it(test: Stage) -> None:
-    """JS-JT1, JS-OK2, JS-OK3, JS-OK4, JS-OK5, JS-OK6, JS-OK7: no time-out, no leave, no error; the response is told."""
-    await test.accept_connect()
-    test.socket.join("t")
-    await test.advance(9.9)
-    await test.accept_join("t", {"seats": 3})
-    await test.assert_callback("handle_join", "t", {"seats": 3})
-    await test.refute_callback("handle_topic_close", within=60.0)
-    await test.refute_leave()
-    await test.refute_join()
-    await test.refute_callback("handle_join")
-
-    async def late(client: Any, socket: Socket) -> Any:
-        return await socket.await_join("t")  # who asks later is told at once
-
-    assert await inside(test, late) == {"seats": 3}
-
-
-@in_the_kit(join_timeout=10.0)
-async def test_a_refusal_is_the_end_of_it(test: Stage) -> None:
-    """JS-ER2, JS-ER3, JS-ER4, JS-ER5, JS-ER6, JS-ER7: no time-out, no success; who asks is told why."""
-    await test.accept_connect()
-    test.socket.join("t")
-    refused = JoinRefused({"reason": "unauthorized"})
-    await test.refuse_join("t", refused.response)
-    await test.assert_callback("handle_topic_close", "t", refused)
-    assert test.socket.join_status("t") == "closed"
-
-    async def late(client: Any, socket: Socket) -> Any:
-        return await socket.await_join("t")  # who asks later is told at once
-
-    with pytest.raises(JoinError) as info:
-        await inside(test, late)
-    assert info.value.reason == refused
-    await test.refute_callback("handle_topic_close", within=30.0)
-    await test.refute_leave()
-    await test.refute_callback("handle_join")
-
-
-@in_the_kit()
-async def test_a_join_may_have_a_time_of_its_own(test: Stage) -> None:
-    """JS-J5."""
-    await test.accept_connect()
-    test.socket.join("t", timeout=3.0)
-    await test.assert_callback("handle_topic_close", "t", within=4.0)
-    assert trio.current_time() == 3.0
-
-
-async def _params() -> dict[str, int]:
-    await trio.lowlevel.checkpoint()
-    _params.count += 1  # type: ignore[attr-defined]  # its own
-    return {"n": _params.count}  # type: ignore[attr-defined]  # as above
-
-
-@both_wires()
-async def test_join_params_are_a_value_or_asked_for_at_every_join(test: Stage) -> None:
-    """Row 7; JS-CH2, JS-CH3, JS-CH6; RS-3: so that a key that was changed is the one that is sent."""
-    _params.count = 0  # type: ignore[attr-defined]  # its own
-    await test.accept_connect()
-    await joined(test, "t:value", {"fixed": True})
-    test.socket.join("t:asked", _params)
-    await test.assert_join("t:asked", {"n": 1})
-    await test.refuse_join("t:asked", {"reason": "key has expired"})
-    await test.assert_join("t:asked", {"n": 2})
-    await test.accept_join("t:asked")
-    await test.assert_callback("handle_join", "t:asked")
-    await test.drop()
-    await test.accept_connect()
-    await test.assert_join("t:value", {"fixed": True})
-    await test.accept_join("t:value")
-    await test.assert_join("t:asked", {"n": 3})
 
 
 # Reconnecting
@@ -545,92 +366,3 @@ async def test_waits_in_a_callback_take_what_they_waited_for(test: Stage) -> Non
 
 
 # The kit
-
-
-@in_the_kit(heartbeat_interval=30.0, heartbeat_timeout=10.0)
-async def test_the_kit_gives_the_reasons_that_a_server_brings_about(test: Stage) -> None:
-    """Row 55; SL-T6, SL-T8: and no others; there is no flag for tests in a configuration."""
-    for reason in (
-        ClosedByServer(1000),
-        ClosedByServer(1012, "deploy"),
-        HeartbeatTimeout(),
-        TransportFailed(ConnectionResetError("gone")),
-    ):
-        await test.accept_connect()
-        await test.disconnect(reason)
-        call = await test.assert_callback("handle_disconnect")
-        assert call.args == (reason,)
-    await test.accept_connect()
-    with pytest.raises(ValueError, match="ClosedByServer"):
-        await test.disconnect(ClosedByClient())
-    test.socket.disconnect()
-    await test.assert_disconnect(1000)
-    await test.assert_callback("handle_disconnect", ClosedByClient())
-    await test.refute_disconnect()
-
-
-class Crashing(Channel):
-    """Crashes while somebody joins."""
-
-    async def join(self, topic: str, payload: Any, socket: ServerSocket, /) -> Ok:
-        raise ValueError("as asked")
-
-
-async def test_a_channel_that_crashes_while_it_lets_in_refuses() -> None:
-    """Row 55; SL-T5, SL-I14: with the reason that the kit's refuse_join has in its examples."""
-    async with PhoenixServer({"rooms:*": Crashing}) as server, connected(server) as client:
-        await client.send('["1","1","rooms:1","phx_join",{}]')
-        assert await client.text() == reply(
-            "1", "1", "rooms:1", '{"reason":"join crashed"}', "error"
-        )
-
-
-@in_the_kit()
-async def test_the_kit_asserts_by_patterns_and_each_once(test: Stage) -> None:
-    """SL-T1, SL-T4, SL-T7, SL-T9, SL-T10, SL-T11."""
-    user = 7
-    test.socket.join("t", {"user": user, "more": True})
-    await test.accept_connect(lambda uri: uri.startswith("ws://"))
-    await test.assert_callback("handle_connect")
-    await test.assert_join("t", {"user": user})
-    await test.accept_join("t")
-    await test.refute_join("t")
-    await test.push("t", "foo", {"bar": 1})
-    await test.assert_callback("handle_message", "t", "foo", {"bar": int})
-    await test.refute_push("t")
-    ref = await test.socket.push("t", "ask", {"a": [1, 2]})
-    push = await test.assert_push("t", "ask", {"a": [1, ANY]})
-    assert push.ref == ref
-    await test.reply(push, {"n": 1})
-    await test.assert_callback("handle_reply", ref, ChannelReply("ok", {"n": 1}))
-    await test.refute_push("t", "ask")
-    await test.refute_leave("t")
-    test.socket.leave("t")
-    await test.assert_leave("t")
-    await test.refute_leave("t")
-    with pytest.raises(AssertionError, match="expected a leave of 't'"):
-        await test.assert_leave("t")
-
-
-@pytest.mark.parametrize("wrong", [None, "Lobby", object(), Hall])
-async def test_the_kit_takes_clients_only(autojump_clock: MockClock, wrong: Any) -> None:
-    """SL-T2."""
-    with pytest.raises(TypeError, match="client"):
-        async with open_socket_test(wrong):
-            pass
-
-
-def test_the_kit_says_that_a_client_has_ended() -> None:
-    """SL-T3: whatever is asserted of it."""
-
-    async def main() -> None:
-        async with open_socket_test(Served) as test:
-            await test.accept_connect()
-            await test.ref.stop()
-            await test.assert_stopped(NORMAL)
-            with pytest.raises(AssertionError, match="has stopped"):
-                await test.assert_join("t")
-            with pytest.raises(AssertionError, match="nobody to send to"):
-                await test.push("t", "e")
-
-    trio.run(main, clock=MockClock())

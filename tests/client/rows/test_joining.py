@@ -1,25 +1,16 @@
-"""Rows 20 to 25, 30 and 31: how a topic is joined, and joined again."""
-
-import json
-from typing import Any
+"""Rows 7, 20, 21, 25 and 30: how a topic is joined, and joined again."""
 
 import pytest
 import trio
 
 from slipstream import (
-    ChannelCrashed,
     ClosedByServer,
-    JoinRefused,
-    JoinTimedOut,
     NotJoinedError,
-    RejoinPolicy,
     TransportFailed,
 )
 from slipstream.testing import exactly
 
-from .stage import Stage, both_wires, in_the_kit, joined, scale_of, until
-
-UNMATCHED = {"reason": "unmatched topic"}
+from .stage import Stage, both_wires, joined, until
 
 
 @both_wires()
@@ -79,215 +70,6 @@ async def test_a_topic_may_opt_out_of_being_joined_again(test: Stage) -> None:
     assert test.socket.join_status("t") == "closed"
     await test.accept_connect()
     await test.refute_join(within=10.0)
-
-
-@both_wires(rejoin=[1.0, 3.0, 6.0])
-async def test_each_topic_has_a_schedule_of_its_own(test: Stage) -> None:
-    """Row 22: the failures of one do not slow down another."""
-    await joined(test, "t:calm")
-    waited: list[float] = []
-    test.socket.join("t:bad")
-    for _ in range(4):
-        await test.refuse_join("t:bad", {"reason": "not now"})
-        await test.assert_callback("handle_topic_close", "t:bad")
-        began = trio.current_time()
-        await test.assert_join("t:bad", within=10.0)
-        waited.append((trio.current_time() - began) / scale_of(test))
-    await test.refuse_join("t:bad", {"reason": "not now"})
-    await test.crash_topic("t:calm")
-    began = trio.current_time()
-    await test.accept_join("t:calm", within=10.0)
-    waited.append((trio.current_time() - began) / scale_of(test))
-    expected = [1.0, 3.0, 6.0, 6.0, 1.0]
-    if scale_of(test) == 1.0:
-        assert waited == expected
-    else:
-        # What is not written at once is noticed a little later, so the wait looks a little shorter.
-        assert all(it > least - 1.0 for it, least in zip(waited, expected, strict=True))
-
-
-@in_the_kit(rejoin=RejoinPolicy())
-async def test_rejoins_are_jittered(test: Stage) -> None:
-    """Row 22."""
-    test.socket.join("t")
-    await test.accept_connect()
-    waited: list[float] = []
-    for _ in range(12):
-        await test.refuse_join("t", {"reason": "not now"})
-        began = trio.current_time()
-        await test.assert_join("t", within=31.0)
-        waited.append(trio.current_time() - began)
-    assert all(0.0 <= each <= min(30.0, 2.0**n) for n, each in enumerate(waited))
-    assert len(set(waited)) == 12
-
-
-@pytest.mark.parametrize(("seconds", "delay"), [(0.0, 4.0), (29.0, 4.0), (30.0, 1.0)])
-@in_the_kit(rejoin=[1.0, 2.0, 4.0])
-async def test_the_count_of_a_topic_starts_anew_once_it_was_stable(
-    test: Stage, seconds: float, delay: float
-) -> None:
-    """Row 22; JS-OK8."""
-    test.socket.join("t")
-    await test.accept_connect()
-    await test.refuse_join("t", {"reason": "not now"})
-    await test.refuse_join("t", {"reason": "not now"}, within=2.0)
-    await test.accept_join("t", within=3.0)
-    await test.advance(seconds)
-    await test.crash_topic("t")
-    began = trio.current_time()
-    await test.assert_join("t", within=10.0)
-    assert trio.current_time() - began == delay
-
-
-@both_wires(rejoin=[5.0])
-async def test_a_leave_or_a_new_connection_takes_back_a_rejoin_that_waits(test: Stage) -> None:
-    """Row 22: and none comes later of an earlier generation."""
-    await joined(test, "t:left")
-    await joined(test, "t:moved")
-    for topic in ("t:left", "t:moved"):
-        await test.crash_topic(topic)
-        await test.assert_callback("handle_topic_close", topic, ChannelCrashed)
-    test.socket.leave("t:left")
-    await test.drop()
-    await test.accept_connect()
-    await test.accept_join("t:moved")
-    await test.assert_callback("handle_join", "t:moved")
-    await test.refute_join(within=20.0)
-
-
-@both_wires(join_timeout=10.0, rejoin=[1.0])
-async def test_a_join_that_is_not_answered_is_left_and_asked_for_again(test: Stage) -> None:
-    """Row 23; JS-JT2, JS-TO1, JS-TO2, JS-TO4, PXC-1: ten seconds, a leave, a second, a join."""
-    test.socket.join("t", {"n": 1})
-    await test.accept_connect()
-    for _ in range(2):
-        join = await test.assert_join("t", {"n": 1})
-        call = await test.assert_callback("handle_topic_close", "t", JoinTimedOut(), within=11.0)
-        assert call.at - join.at >= 10.0 * scale_of(test) - 0.01
-        if scale_of(test) == 1.0:
-            leave = await test.assert_leave("t")
-            assert (leave.join_ref, leave.at) == (join.ref, join.at + 10.0)
-        else:
-            await test.accept_join("t")  # a slow join holds up what comes behind it, as in Phoenix
-    for _ in range(3 if scale_of(test) == 1.0 else 1):
-        await test.accept_join("t", within=2.0)  # the answers to the first two come too late
-    await test.assert_callback("handle_join", "t")
-    await test.refute_callback("handle_join")
-    assert test.socket.joined("t")
-
-
-@both_wires(join_timeout=10.0)
-async def test_the_time_of_a_join_begins_when_it_is_written(test: Stage) -> None:
-    """Row 23; JS-JT3: not while there is no connection."""
-    test.socket.join("t")
-    await test.advance(60.0)
-    await test.accept_connect()
-    await test.refute_callback("handle_topic_close", within=5.0)
-    await test.accept_join("t")
-    await test.assert_callback("handle_join", "t")
-
-
-@in_the_kit(join_timeout=10.0, rejoin=[5.0])
-async def test_an_answer_after_the_time_is_none(test: Stage) -> None:
-    """Rows 23, 31; JS-TO3: it is counted, and the next join has an answer of its own."""
-    test.socket.join("t")
-    await test.accept_connect()
-    late = await test.assert_join("t")
-    await test.assert_callback("handle_topic_close", "t", JoinTimedOut(), within=11.0)
-    await test.send(reply(late.join_ref, late.ref, "t", "ok"))
-    await test.refute_callback("handle_join", within=1.0)
-    assert test.socket.join_status("t") == "waiting"
-    assert test.socket.health().counters["discarded"] == 1
-
-
-def reply(join_ref: str | None, ref: str | None, topic: str, status: str, **response: Any) -> str:
-    """Write a reply as a server does."""
-    answer = {"response": response, "status": status}
-    return json.dumps([join_ref, ref, topic, "phx_reply", answer])
-
-
-@both_wires()
-async def test_a_refused_join_is_told_with_its_response_and_tried_again(test: Stage) -> None:
-    """Row 24; SL-I15, SL-T5; JS-ER1, JS-ER3, JS-ER7, PCP-8: the topic alone, once each time."""
-    await joined(test, "t:other")
-    test.socket.join("t", {"n": 1})
-    await test.refuse_join("t", {"reason": "full", "limit": 3})
-    refused = JoinRefused({"reason": "full", "limit": 3})
-    await test.assert_callback("handle_topic_close", "t", refused)
-    assert test.socket.join_status("t") == "waiting"
-    await test.assert_join("t", {"n": 1})
-    assert test.socket.joined("t:other")
-    await test.accept_join("t", {"seats": 1})
-    await test.assert_callback("handle_join", "t", {"seats": 1})
-    assert [call.args[0] for call in test.calls if call.name == "handle_topic_close"] == ["t"]
-
-
-@both_wires(rejoin=RejoinPolicy(delays=[1.0], max_attempts=3))
-async def test_refused_joins_have_a_ceiling(test: Stage) -> None:
-    """Row 24."""
-    await test.accept_connect()
-    test.socket.join("t")
-    for _ in range(4):
-        await test.refuse_join("t", {"reason": "full"}, within=2.0)
-        await test.assert_callback("handle_topic_close", "t", JoinRefused)
-    await test.refute_join(within=10.0)
-    assert test.socket.join_status("t") == "closed"
-
-
-@pytest.mark.parametrize("reason", ["unauthorized", "unmatched topic"])
-@both_wires()
-async def test_what_is_refused_for_good_is_not_asked_for_again(test: Stage, reason: str) -> None:
-    """Row 24; PCP-9: that topic alone."""
-    await joined(test, "t:other")
-    test.socket.join("t")
-    await test.refuse_join("t", {"reason": reason})
-    await test.assert_callback("handle_topic_close", "t", JoinRefused({"reason": reason}))
-    await test.refute_join(within=10.0)
-    assert dict(test.socket.topics) == {"t:other": "joined", "t": "closed"}
-
-
-def _is_final(response: Any) -> bool:
-    return bool(response.get("final"))
-
-
-@both_wires(rejoin=RejoinPolicy(delays=[1.0], is_final=_is_final))
-async def test_a_predicate_may_say_what_is_refused_for_good(test: Stage) -> None:
-    """Row 24."""
-    await test.accept_connect()
-    test.socket.join("t")
-    await test.refuse_join("t", {"reason": "unauthorized"})
-    await test.refuse_join("t", {"reason": "whatever", "final": True}, within=2.0)
-    await test.refute_join(within=10.0)
-
-
-@both_wires()
-async def test_a_topic_that_no_channel_serves_is_refused(test: Stage) -> None:
-    """Ground truth 1; rows 24, 31; SL-I14: the join_ref of that reply is null."""
-    await test.accept_connect()
-    test.socket.join("nope:1")
-    join = await test.assert_join("nope:1")
-    if scale_of(test) == 1.0:
-        await test.send(reply(None, join.ref, "nope:1", "error", **UNMATCHED))
-    await test.assert_callback("handle_topic_close", "nope:1", JoinRefused(UNMATCHED))
-    assert test.socket.join_status("nope:1") == "closed"
-    await test.refute_callback("handle_reply", within=1.0)
-
-
-@both_wires(serving={"max_channels": 2}, rejoin=RejoinPolicy(first=1.0, maximum=30.0))
-async def test_more_topics_than_a_connection_may_join_are_held(test: Stage) -> None:
-    """Ground truth 16; row 24: seldom asked for again, told of, and not counted as a failure."""
-    await joined(test, "t:1")
-    await joined(test, "t:2")
-    test.socket.join("t:3")
-    full = {"reason": "too many channels joined"}
-    if scale_of(test) == 1.0:
-        await test.refuse_join("t:3", full)
-    await test.assert_callback("handle_topic_close", "t:3", JoinRefused(full))
-    assert test.socket.join_status("t:3") == "waiting"
-    assert test.socket.health().over_limit == 1
-    if scale_of(test) == 1.0:
-        await test.refute_join("t:3", within=29.9)
-        await test.assert_join("t:3", within=0.2)
 
 
 @both_wires()
@@ -360,38 +142,6 @@ async def test_a_topic_that_was_left_can_be_joined_again(test: Stage) -> None:
     await test.assert_join("t", exactly({"n": 2}))
 
 
-@in_the_kit()
-async def test_a_join_is_answered_by_its_ref_alone(test: Stage) -> None:
-    """Row 31: another ref, and the ref of an earlier join, are not its own; a null join_ref is."""
-    await test.accept_connect()
-    test.socket.join("t", {"n": 1})
-    first = await test.assert_join("t")
-    test.socket.rejoin("t", {"n": 2})
-    second = await test.assert_join("t")
-    await test.send(reply(first.ref, first.ref, "t", "ok", n=1))
-    await test.send(reply(second.ref, "99", "t", "ok", n=99))
-    assert test.socket.join_status("t") == "requested"
-    await test.refute_callback("handle_join", within=1.0)
-    await test.send(reply(None, second.ref, "t", "ok", n=2))
-    await test.assert_callback("handle_join", "t", {"n": 2})
-    assert test.socket.joined("t")
-
-
-@both_wires()
-async def test_the_answer_of_an_earlier_join_lets_nobody_in(test: Stage) -> None:
-    """Row 31: only the last of several joins counts, whatever became of those before it."""
-    await test.accept_connect()
-    test.socket.join("t", {"n": 1})
-    await test.assert_join("t", {"n": 1})
-    test.socket.rejoin("t", {"n": 2})
-    await test.refuse_join("t", {"reason": "too old"})  # the oldest
-    await test.assert_join("t", {"n": 2})
-    await test.accept_join("t", {"n": 2})
-    await test.assert_callback("handle_join", "t", {"n": 2})
-    await test.refute_callback("handle_topic_close", within=5.0)
-    assert test.socket.joined("t")
-
-
 @both_wires()
 async def test_a_close_while_topics_are_joining_and_joined_is_told_once(test: Stage) -> None:
     """JS-X7, JS-X8, JS-E2, JS-E4: by handle_disconnect; both are joined on the next connection."""
@@ -437,3 +187,28 @@ async def test_topics_that_never_reached_the_failed_connection_are_not_failed(
     await test.accept_connect()
     await test.accept_join("t")
     await test.assert_callback("handle_join", "t")
+
+
+async def _params() -> dict[str, int]:
+    await trio.lowlevel.checkpoint()
+    _params.count += 1  # type: ignore[attr-defined]  # its own
+    return {"n": _params.count}  # type: ignore[attr-defined]  # as above
+
+
+@both_wires()
+async def test_join_params_are_a_value_or_asked_for_at_every_join(test: Stage) -> None:
+    """Row 7; JS-CH2, JS-CH3, JS-CH6; RS-3: so that a key that was changed is the one that is sent."""
+    _params.count = 0  # type: ignore[attr-defined]  # its own
+    await test.accept_connect()
+    await joined(test, "t:value", {"fixed": True})
+    test.socket.join("t:asked", _params)
+    await test.assert_join("t:asked", {"n": 1})
+    await test.refuse_join("t:asked", {"reason": "key has expired"})
+    await test.assert_join("t:asked", {"n": 2})
+    await test.accept_join("t:asked")
+    await test.assert_callback("handle_join", "t:asked")
+    await test.drop()
+    await test.accept_connect()
+    await test.assert_join("t:value", {"fixed": True})
+    await test.accept_join("t:value")
+    await test.assert_join("t:asked", {"n": 3})
