@@ -15,7 +15,7 @@ from slipstream import (
     Socket,
 )
 
-from .stage import Stage, both_wires, check_took, in_the_kit, inside, is_kit, joined
+from .stage import Stage, both_wires, check_took, in_the_kit, inside, is_kit, joined, until
 
 UNMATCHED = {"reason": "unmatched topic"}
 
@@ -237,6 +237,31 @@ async def test_a_join_is_answered_by_its_ref_alone(test: Stage) -> None:
     await test.send(reply(None, second.ref, "t", "ok", n=2))
     await test.assert_callback("handle_join", "t", {"n": 2})
     assert test.socket.joined("t")
+
+
+@both_wires()
+async def test_an_answer_that_lay_unread_when_the_join_changed_is_none(test: Stage) -> None:
+    """Row 31: the client had asked anew before it was handled."""
+    await test.accept_connect()
+    test.socket.join("t", {"n": 1})
+    await test.assert_join("t")
+    reached, go_on = trio.Event(), trio.Event()
+
+    async def busy(client: Any, socket: Socket) -> None:
+        reached.set()
+        await go_on.wait()
+        socket.rejoin("t", {"n": 2})
+
+    test.ref.cast(busy)
+    await reached.wait()
+    await test.accept_join("t", {"n": 1})
+    await until(lambda: test.socket.health().inbound == 1)
+    go_on.set()
+    await test.assert_join("t", {"n": 2})
+    assert test.socket.join_status("t") == "requested"
+    await test.accept_join("t", {"n": 2})
+    await test.assert_callback("handle_join", "t", {"n": 2})
+    await test.refute_callback("handle_join", within=1.0)
 
 
 @both_wires()
