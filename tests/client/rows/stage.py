@@ -19,7 +19,7 @@ from trio.testing import MockClock
 from slipstream import ChannelReply, Config, ReconnectPolicy, RejoinPolicy, SlipstreamClient, Socket
 from slipstream.errors import LinkError
 from slipstream.interfaces import ConnectRequest
-from slipstream.testing import ClientMessage, SocketTest, open_socket_test
+from slipstream.testing import ClientMessage, PhoenixServer, SocketTest, open_socket_test
 from slipstream.testing.otp import check_leaks, wait_until
 
 from .live import LiveTest, open_live_test
@@ -37,6 +37,7 @@ __all__ = [
     "over_tcp",
     "query",
     "scale_of",
+    "server_of",
     "until",
 ]
 
@@ -160,6 +161,13 @@ def scale_of(test: Stage) -> float:
 def is_kit(test: Stage) -> bool:
     """Tell whether *test* is in the kit, where the clock is virtual and the server only the test."""
     return not isinstance(test, LiveTest)
+
+
+def server_of(test: Stage) -> PhoenixServer:
+    """Give the server of a *test* over TCP."""
+    script: Any = test._script
+    server: PhoenixServer = script.server
+    return server
 
 
 def check_took(test: Stage, since: float, till: float, *seconds: float) -> None:

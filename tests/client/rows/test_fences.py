@@ -83,6 +83,20 @@ async def test_a_reply_of_an_earlier_join_is_dropped(test: Stage) -> None:
     await test.refute_callback("handle_reply")
 
 
+@both_wires()
+async def test_a_reply_that_names_another_join_is_dropped(test: Stage) -> None:
+    """Row 34: though its ref is that of a push that waits."""
+    await joined(test)
+    ref = await test.socket.push("t", "ask")
+    await test.assert_push("t", "ask")
+    answer = {"status": "ok", "response": {"n": 1}}
+    await test.send(frame("77", ref, "t", "phx_reply", answer))
+    await until(lambda: discarded(test) == [("t", "phx_reply")])
+    await test.send(frame(None, ref, "t", "phx_reply", answer))
+    await test.assert_callback("handle_reply", ref)
+    await test.refute_callback("handle_reply", within=1.0)
+
+
 @in_the_kit()
 async def test_a_null_join_ref_passes_only_while_the_topic_is_joined(test: Stage) -> None:
     """Row 34; JS-M1: the join reply is the fence."""

@@ -4,8 +4,9 @@ import pytest
 import trio
 
 from slipstream import ClosedByClient, Config, HeartbeatTimeout, TransportFailed
+from slipstream.testing.faults import slow
 
-from .stage import Stage, both_wires, check_took, in_the_kit, joined, until
+from .stage import Stage, both_wires, check_took, in_the_kit, joined, over_tcp, server_of, until
 
 
 def acknowledged(test: Stage) -> int:
@@ -85,6 +86,17 @@ async def test_whatever_is_received_renews_the_time_of_a_heartbeat(test: Stage) 
     await test.broadcast("t", "news")
     lost = await test.assert_callback("handle_disconnect", HeartbeatTimeout(), within=60.0)
     assert lost.at == began + 45.0
+
+
+@over_tcp(heartbeat_interval=30.0, heartbeat_timeout=10.0)
+async def test_a_message_that_comes_slowly_is_waited_for(test: Stage) -> None:
+    """Row 2: the answer is behind it, and every byte of it renews the time."""
+    await joined(test)
+    server_of(test).inject(slow(100_000.0))
+    await test.push("t", "large", b"x" * 150_000)
+    await test.assert_callback("handle_message", "t", "large")
+    await test.refute_callback("handle_disconnect")
+    assert test.socket.health().counters["messages_sent"] >= 2  # a heartbeat was owed an answer
 
 
 @in_the_kit(heartbeat_interval=30.0, heartbeat_timeout=10.0)

@@ -220,6 +220,9 @@ async def test_more_topics_than_a_connection_may_join_are_held(test: Stage) -> N
     if is_kit(test):
         await test.refute_join("t:3", within=29.9)
         await test.assert_join("t:3", within=0.2)
+    await test.drop()
+    await test.assert_callback("handle_disconnect")
+    assert test.socket.health().over_limit == 0  # the next connection has room again
 
 
 @in_the_kit()

@@ -58,6 +58,21 @@ async def test_leaving_while_joining_cancels_the_time_of_the_join(test: Stage) -
     await test.refute_callback("handle_topic_close", within=15.0)
 
 
+@in_the_kit(join_timeout=10.0, leave_timeout=60.0)
+async def test_a_join_that_is_being_left_times_out_no_more(test: Stage) -> None:
+    """Row 26: though the server answers neither; one leave is sent, and has a time of its own."""
+    test.socket.join("t")
+    await test.accept_connect()
+    join = await test.assert_join("t")
+    await test.advance(9.0)
+    test.socket.leave("t")
+    assert (await test.assert_leave("t")).join_ref == join.ref
+    await test.refute_callback("handle_topic_close", within=59.0)
+    await test.refute_leave("t")
+    left = await test.assert_callback("handle_leave", "t")
+    assert left.at == 69.0
+
+
 @both_wires()
 async def test_who_waits_for_a_join_that_is_left_gets_an_error(test: Stage) -> None:
     """Row 26: at once, though the server has answered neither; and handle_leave follows."""
