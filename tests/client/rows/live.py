@@ -26,7 +26,7 @@ from slipstream.testing import (
     Traffic,
 )
 from slipstream.testing._recording import recorded
-from slipstream.testing._script import Attempt, Heard, Script
+from slipstream.testing._script import Attempt, Script
 from slipstream.testing._timeline import Call, End
 from slipstream.testing.faults import half_open
 from slipstream.transport import ClientClose
@@ -106,6 +106,12 @@ class LiveWire:
     def decision(self, topic: str, ref: str | None) -> _Decision:
         return self._decisions.setdefault((topic, ref), _Decision())
 
+    def decode(self, data: str | bytes) -> Message:
+        return _SERIALIZER.decode(data)
+
+    def hear(self, message: Message) -> None:
+        """Do nothing: the server does what is to be done."""
+
     def answer_join(self, join: Message, status: str, response: Any) -> None:
         decision = self.decision(join.topic, join.ref)
         decision.answer = Ok(response) if status == "ok" else Error(response)
@@ -169,9 +175,7 @@ class LiveScript(Script):
                 self.wires.append(wire)
                 self.timeline.note("server", "accepts the connection")
             case "received":
-                self.timeline.note("client", f"→ {traffic.detail!r}")
-                message = _SERIALIZER.decode(traffic.detail)
-                self.heard.append(Heard(message, self._wire(number), trio.current_time()))
+                self._hear(self._wire(number), traffic.detail)
             case "closed":
                 wire = self._wire(number)
                 wire.open = False
