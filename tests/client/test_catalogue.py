@@ -36,7 +36,7 @@ OTHERS = {
     "PHX-5": "a close that is told twice is handled once",
     "PHX-6": "measurements of latency die with their connection",
     "KT-1": "messages of an earlier join's life are dropped",
-    "KT-2": "what was queued for a topic is sent once",
+    "KT-2": "a topic that was left before the connect is not joined",
     "KT-3": "no rejoin follows a leave before the join was answered",
     "KT-4": "a leave that is not answered closes the channel in time",
     "KT-5": "a leave resolves at once only where nothing can be sent",

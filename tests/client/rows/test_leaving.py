@@ -223,7 +223,7 @@ async def test_join_leave_join_of_a_joined_topic_ends_joined(test: Stage) -> Non
 @pytest.mark.parametrize("when", ["lost", "waiting", "never connected"])
 @both_wires(rejoin=[5.0])
 async def test_leaving_what_is_not_joined_takes_back_the_wish(test: Stage, when: str) -> None:
-    """Row 28; JS-E5, KT-3, KT-5: it is left at once, and no rejoin comes of it."""
+    """Row 28; JS-E5, KT-2, KT-3, KT-5: it is left at once, and no rejoin comes of it."""
     if when == "never connected":
         test.socket.join("t")
     else:

@@ -89,7 +89,7 @@ async def get(test: Stage, status: str) -> None:
 
 @both_wires()
 async def test_a_push_that_may_wait_goes_out_once_its_topic_is_joined(test: Stage) -> None:
-    """Row 38; JS-PU2, JS-OK9, JS-P2, KT-2: in order, once, with the join_ref of that join."""
+    """Row 38; JS-PU2, JS-OK9, JS-P2: in order, once, with the join_ref of that join."""
     test.socket.join("t")
     refs = [await test.socket.push("t", f"e{n}", {"n": n}, when_unjoined="queue") for n in range(3)]
     await test.accept_connect()
