@@ -82,14 +82,15 @@ class MemoryWire:
     async def receive(self) -> str | bytes:
         """Wait for a message of the client's."""
         while not self._frames:
+            ended: DisconnectedError | None = None
             await self.flow.wait_readable()
             try:
-                frames = await self._peer.receive()
+                self._frames += await self._peer.receive()
             except DisconnectedError as error:
-                await self.flow.wait_readable()  # who reads nothing sees no end
-                raise WireClosed from error
-            await self.flow.wait_readable()
-            self._frames += frames
+                ended = error
+            await self.flow.wait_readable()  # who reads nothing sees no end
+            if ended is not None:
+                raise WireClosed from ended
         await self.flow.spend(len(self._frames[0].data))
         frame = self._frames.popleft()
         self.last_received = trio.current_time()
