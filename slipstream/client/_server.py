@@ -101,7 +101,10 @@ class ClientServer(Dispatcher, restart="permanent"):
         self.connections: SupervisorRef | None = None
         self._supervisor_monitor: Any = None
         self._prepare()
-        return await self.call_back("init", argument, self.socket, raises=True)
+        try:
+            return await self.call_back("init", argument, self.socket, raises=True)
+        finally:
+            self._look_again()
 
     def connect(self, config: Config) -> None:
         """Want a connection with *config*; the connection supervisor starts with the first."""

@@ -155,7 +155,7 @@ class Topics:
         link = self._host.uplink
         on_wire = topic.join_ref is not None and topic.generation == link.generation
         if on_wire and link.connection is not None and self._leave_wire(topic, timeout):
-            topic.status = TopicStatus.LEAVING
+            topic.status, topic.reason = TopicStatus.LEAVING, None
             link.inbox.nudge()  # whoever waits for its join waits in vain
             return
         self._close(topic, None)
@@ -197,8 +197,7 @@ class Topics:
                     self._close(topic, None)
                     self._use_room()
             case TopicJoinFailed() | TopicClosed() if event.join_ref == topic.join_ref:
-                if isinstance(event, TopicJoinFailed):
-                    self._tell_of_join(topic, "exception", reason=event.reason)
+                self._end_span(topic, event.reason)
                 self._failed(topic, event.reason)
             case _:
                 return False
@@ -330,8 +329,8 @@ class Topics:
         topic.span = telemetry.new_span()
         self._tell_of_join(topic, "start", params=params)
 
-    def _end_span(self, topic: Topic, reason: DisconnectReason | None) -> None:
-        """Tell that the join under way, if one is, gets no answer: it is lost, or not wanted."""
+    def _end_span(self, topic: Topic, reason: DisconnectReason | TopicCloseReason | None) -> None:
+        """Tell that the join under way, if one is, has failed, or is lost, or is wanted no longer."""
         if topic.status is TopicStatus.REQUESTED and topic.join_ref is not None:
             self._tell_of_join(topic, "exception", reason=reason)
 

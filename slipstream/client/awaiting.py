@@ -42,7 +42,7 @@ from slipstream.protocol import (
     TopicJoinFailed,
     TopicLeft,
 )
-from slipstream.reasons import ClosedByClient, DisconnectReason
+from slipstream.reasons import DisconnectReason
 
 from ._pushes import WhenUnjoined
 from ._topic import Topic, TopicStatus
@@ -129,11 +129,16 @@ async def _connected(server: "ClientServer", timeout: float | None) -> None:
     deadline = _deadline(timeout)
     link.decide()
     seen = link.last_end
+    over = link.generation if link.ending is not None else None
     await trio.lowlevel.checkpoint()
     while not link.up:
-        if link.last_end is not seen and link.wanted and _moved_on(link.last_end):
-            seen = link.last_end
-        if link.last_end is not seen or link.fatal is not None:
+        ended = link.last_end
+        if ended is not None and ended is not seen and ended.generation == over:
+            # What was about to end when the wait began, as where the client has moved, is not meant.
+            seen = ended
+            link.decide()
+            continue
+        if ended is not seen or link.fatal is not None:
             raise link.error_of_end()
         if not link.wanted:
             raise DisconnectedError(
@@ -142,11 +147,6 @@ async def _connected(server: "ClientServer", timeout: float | None) -> None:
             )
         if not await wait_event(link.changed, deadline=deadline):
             raise AwaitTimeoutError("a connection", timeout or 0.0)
-
-
-def _moved_on(ended: ConnectionEnded | None) -> bool:
-    """Tell whether the client itself hung up, to connect elsewhere."""
-    return ended is not None and isinstance(ended.reason, ClosedByClient)
 
 
 async def await_disconnect(server: "ClientServer", timeout: float | None) -> DisconnectReason:

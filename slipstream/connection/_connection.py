@@ -112,8 +112,8 @@ class Connection(GenServer, restart="permanent"):
             EncodeError: if the payload cannot be put on the wire.
         """
         transport, machine = self._transport, self._machine
-        if transport is None or machine is None or transport.closed is not None:
-            raise DisconnectedError(transport.closed if transport is not None else None)
+        if transport is None or machine is None or self.ending is not None:
+            raise DisconnectedError(self.ending)
         outgoing = machine.handle(command, trio.current_time())
         self._send(outgoing)
         return outgoing
@@ -147,8 +147,9 @@ class Connection(GenServer, restart="permanent"):
 
     @property
     def ending(self) -> DisconnectReason | None:
-        """Why the open connection takes no more, once that is so; its end is told when it has closed."""
-        return self._transport.closed if self._transport is not None else None
+        """Why the connection takes no more, once that is so; its end is told when it has closed."""
+        closed = self._transport.closed if self._transport is not None else None
+        return closed if closed is not None else self._why
 
     @property
     def last_rtt(self) -> float | None:
@@ -287,7 +288,8 @@ class Connection(GenServer, restart="permanent"):
         while (inbox.full or room_wanted) and not inbox.awaiting:
             room_wanted = False
             if not await wait_event(inbox.room(), deadline=started + config.max_pause):
-                self._why = self._why or ConsumerTooSlow(trio.current_time() - started)
+                if transport.closed is None:  # else it had ended before, for a reason of its own
+                    self._why = self._why or ConsumerTooSlow(trio.current_time() - started)
                 await transport.close(1001)
                 return
         now = trio.current_time()

@@ -147,7 +147,6 @@ class Link:
         self.since = trio.current_time()
         self._span = 0
         self.connection: Wire | None = None
-        self._hung_up = False
         self.attempt = 0
         self.close_code = 1000
         self.last_end: ConnectionEnded | None = None
@@ -314,8 +313,8 @@ class Link:
 
     @property
     def up(self) -> bool:
-        """Whether a connection is open, and is not one that the client has just hung up."""
-        return self._phase is Phase.OPEN and not self._hung_up
+        """Whether a connection is open, and not about to end: hung up, say."""
+        return self._phase is Phase.OPEN and self.ending is None
 
     @property
     def ending(self) -> DisconnectReason | None:
@@ -347,7 +346,7 @@ class Link:
     def begin(self, connection: Wire) -> int:
         """Note that *connection* starts an attempt; give its generation."""
         self.generation += 1
-        self.connection, self._hung_up = connection, False
+        self.connection = connection
         self.phase = Phase.CONNECTING
         self.counters["attempts"] += 1
         self._began_at = trio.current_time()
@@ -394,7 +393,7 @@ class Link:
             self.counters["disconnects"] += 1
         self.counters.update(_counted(traffic))
         self.last_end = ended
-        self.connection, self._hung_up = None, False
+        self.connection = None
         self.phase = Phase.WAITING if self._wanted else Phase.DOWN
         self.inbox.deliver_end([*events, ended], reason)
         self._tell()
@@ -461,7 +460,6 @@ class Link:
 
     def _hang_up(self) -> None:
         if self.connection is not None:
-            self._hung_up = True
             self.connection.hang_up(1000)
 
     def _tell(self) -> None:

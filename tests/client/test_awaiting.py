@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import attrs
 import pytest
 import trio
+from trio.testing import MockClock
 
 from slipstream import (
     ANY,
@@ -14,6 +15,7 @@ from slipstream import (
     ChannelReply,
     ClosedByServer,
     ConfigError,
+    ConnectError,
     Crashed,
     DisconnectedError,
     Exit,
@@ -30,10 +32,11 @@ from slipstream import (
     StartError,
     TopicClosedError,
     WrongTaskError,
+    open_supervisor,
 )
 from slipstream.client.awaiting import matches
-from slipstream.testing import SocketTest
-from tests.client.kit import GONE, Member, OpenTest, config
+from slipstream.testing import PhoenixServer, SocketTest
+from tests.client.kit import GONE, Member, OpenTest, config, config_to
 
 Wait: TypeAlias = Callable[[Any, Socket], Awaitable[Any]]
 
@@ -540,3 +543,55 @@ async def test_after_a_hang_up_nothing_is_awaited(socket_test: OpenTest) -> None
     async with socket_test(Member, config()) as test:
         await test.connect_and_join("t")
         await test.inside(hang_up)
+
+
+async def test_after_a_hang_up_nothing_is_sent(socket_test: OpenTest) -> None:
+    """Not even in the moment before the close is under way."""
+
+    async def hang_up(_: Any, socket: Socket) -> bool:
+        socket.disconnect()
+        joined = socket.joined("t")
+        with pytest.raises(DisconnectedError):
+            await socket.push("t", "e", when_unjoined="raise")
+        return joined
+
+    async with socket_test(Member, config()) as test:
+        await test.connect_and_join("t")
+        assert await test.inside(hang_up) is False
+        await test.refute_push()
+
+
+async def test_a_join_that_is_left_was_not_refused(socket_test: OpenTest) -> None:
+    """Though one before it was."""
+
+    async def leave(_: Any, socket: Socket) -> None:
+        socket.leave("t")
+        await socket.await_join("t")
+
+    async with socket_test(Member, config(rejoin=[5.0])) as test:
+        await test.accept_connect()
+        await test.refuse_join("t", {"reason": "no"})
+        await test.assert_join("t", within=60.0)
+        with pytest.raises(JoinError) as caught:
+            await test.inside(leave)
+        assert caught.value.reason is None
+
+
+async def test_that_the_policy_gave_up_within_init_is_told(autojump_clock: MockClock) -> None:
+    told: list[Any] = []
+
+    class Outcast(SlipstreamClient):
+        async def init(self, argument: Any, socket: Socket, /) -> None:
+            socket.connect(argument)
+            with pytest.raises(ConnectError):
+                await socket.await_connect()
+            await socket.await_disconnect()
+
+        async def handle_gave_up(self, reason: Any, socket: Socket, /) -> None:
+            told.append(reason.status)
+
+    async with PhoenixServer({}, memory=True) as server:
+        server.refuse_connects(403)
+        async with open_supervisor([(Outcast, config_to(server))]):
+            await trio.sleep(1.0)
+    assert told == [403]

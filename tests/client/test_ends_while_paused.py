@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from slipstream import Config, ConsumerTooSlow, SlipstreamClient, Socket, open_supervisor
 from slipstream.client import ClientRef
-from slipstream.reasons import DisconnectReason
+from slipstream.reasons import ClosedByServer, DisconnectReason
 from slipstream.testing import Channel, PhoenixServer
 from tests.otp.support import run_virtually
 
@@ -99,5 +99,22 @@ def test_no_step_is_taken_for_a_heartbeat_that_cannot_be_sent_any_more(
         async with PhoenixServer({"t": Channel}, memory=True) as server:
             scope = await flooded(server, then, max_pause=7200.0, heartbeat_interval=30.0)
         assert not scope.cancelled_caught
+
+    run_virtually(scenario)
+
+
+def test_the_server_s_close_stays_the_reason_when_the_pause_outlasts_it() -> None:
+    """What the client is told, and what its policy judges, is that the server closed."""
+
+    async def scenario() -> None:
+        async def then(client: ClientRef) -> None:
+            await trio.sleep(10.0)
+            server.close(1000)
+            await trio.sleep(100.0)
+            assert client.health().last_disconnect == ClosedByServer(1000)
+            assert client.health().counters["attempts"] == 1
+
+        async with PhoenixServer({"t": Channel}, memory=True) as server:
+            await flooded(server, then, max_pause=20.0, connection_restart="transient")
 
     run_virtually(scenario)

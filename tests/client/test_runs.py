@@ -143,3 +143,27 @@ def test_a_run_lets_others_have_their_turn() -> None:
     virtual(scenario)
     gaps = [after - before for before, after in pairwise(turns)]
     assert max(gaps) <= 128  # the end of one turn and the beginning of the next
+
+
+def test_slow_callbacks_do_not_keep_others_waiting() -> None:
+    """Each blocks for longer than a turn may take: after each, others have theirs."""
+    blocked: list[int] = []
+
+    async def block(client: Any, *_: Any) -> None:
+        blocked.append(len(client.calls))
+        # The clock stands still in a callback; that of a busy one would not.
+        client.scripts["clock"].jump(0.1)
+
+    async def scenario() -> None:
+        async with harness({"handle_message": block}) as h:
+            end, _ = await h.joined()
+            client: Any = h.server.client
+            client.scripts["clock"] = trio.lowlevel.current_clock()
+            turns: list[int] = []
+            end.send(*run_of(40))
+            while len(blocked) < 40:
+                turns.append(len(blocked))
+                await trio.lowlevel.checkpoint()
+            assert max(after - before for before, after in pairwise(turns)) <= 2
+
+    virtual(scenario)

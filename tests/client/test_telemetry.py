@@ -159,3 +159,16 @@ async def test_each_join_that_began_ends_once(socket_test: OpenTest, what: str) 
         assert others == ([["start", "stop"]] if again else [])
         ended = next(data for name, data in events if name.endswith("exception"))
         assert (ended["reason"] is None) == (what in {"left", "asked again"})
+
+
+@pytest.mark.parametrize("end", ["phx_close", "phx_error"])
+async def test_a_join_that_the_end_of_its_channel_overtakes_ends_once(
+    socket_test: OpenTest, end: str
+) -> None:
+    async with socket_test(Member, config()) as test:
+        await test.accept_connect()
+        join = await test.assert_join("t")
+        await test.send(Message(join.join_ref, join.ref, "t", end, {}))
+        events = [each for each in test.telemetry if each[0].startswith("slipstream.client.join")]
+    assert [name.rpartition(".")[2] for name, _ in events] == ["start", "exception"]
+    assert len({data["span"] for _, data in events}) == 1
