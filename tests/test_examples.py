@@ -425,6 +425,7 @@ async def test_the_program_for_those_who_come_from_realtime_py(
         ("reliability", 1),
         ("migrating", 5),
         ("clients", 17),
+        ("contracts", 4),
     ],
 )
 def test_a_guide_shows_the_files_that_run(guide: str, count: int) -> None:
@@ -491,4 +492,27 @@ def test_the_failure_of_the_guide_to_testing_reads_as_shown(tmp_path: Path) -> N
     (shown,) = FAILS.findall(TESTING)
     (prefix,) = re.findall(r"^(E +)AssertionError", ran.stdout, re.MULTILINE)
     told = "\n".join(line.removeprefix(prefix) for line in ran.stdout.splitlines())
+    assert shown in f"{told}\n", ran.stdout
+
+
+CONTRACTS = (GUIDES / "contracts.md").read_text("utf-8")
+
+
+def test_the_contracts_of_the_guide_hold(tmp_path: Path) -> None:
+    ran = run_pytest(tmp_path, "steady_ticker_contract_test", "kept_test")
+    assert ran.returncode == 0, ran.stdout
+    assert "4 passed" in ran.stdout
+
+
+def test_what_the_contract_of_the_guide_finds_reads_as_shown(tmp_path: Path) -> None:
+    ran = run_pytest(tmp_path, "ticker_contract_test")
+    assert ran.returncode == 1
+    (shown,) = re.findall(
+        r"<!-- ticker_contract_test.py says -->\n```\n(.*?)```", CONTRACTS, re.DOTALL
+    )
+    told = "\n".join(
+        line[1:].removeprefix("   ").rstrip()
+        for line in ran.stdout.splitlines()
+        if line.startswith("E ")
+    )
     assert shown in f"{told}\n", ran.stdout

@@ -1,8 +1,8 @@
 """The block of a test: a client under a supervisor, over a network in memory."""
 
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
-from typing import Any, Final, Unpack, cast
+from contextlib import asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Final, Unpack, cast
 
 from slipstream import telemetry
 from slipstream.client import SlipstreamClient
@@ -24,6 +24,9 @@ from ._subject import CLIENT
 from ._time import set_off_clock, settle, time_passing
 from ._timeline import Call, End, Timeline
 
+if TYPE_CHECKING:
+    from .contracts._watch import Watch
+
 __all__ = ["URI", "open_socket_test"]
 
 __tracebackhide__ = True  # pytest shows the line of the test
@@ -39,6 +42,7 @@ async def open_socket_test(
     children: Iterable[ChildLike] = (),
     strict: bool = False,
     serializer: Serializer | None = None,
+    contract: Any = None,
     max_restarts: int = 3,
     max_seconds: float = 5.0,
     **overrides: Unpack[ChildKeywords],
@@ -59,6 +63,9 @@ async def open_socket_test(
         strict: whether pushes that the test did not assert fail it at the end.
         serializer: the server's half of a serializer of one's own; by default it speaks V1 or V2, as
             the client asks for.
+        contract: whether the client is held to its contract: ``True``, rules of your own, or what
+            ``client_contract`` gave; see :mod:`slipstream.testing.contracts`. At the end the server
+            then lets it do whatever it wants for some minutes, and stops it.
         max_restarts: of that supervisor.
         max_seconds: likewise.
         overrides: of the child specification, as in ``client.child_spec``.
@@ -74,7 +81,13 @@ async def open_socket_test(
     script, calls = Script(timeline, serializer), list[Call]()
     ends: list[End] = []
 
-    spec = recorded(_spec_of(client, argument, overrides), script, calls, ends)
+    spec = _spec_of(client, argument, overrides)
+    watch = _watch_of(spec, contract)
+    if watch is None:
+        spec = recorded(spec, script, calls, ends)
+    else:
+        timeline.watcher = watch
+        spec = recorded(spec, script, calls, ends, watch.server_class)
     # One that gives up is for the test to see, and cancels no block.
     under_test = Supervisor.child_spec(
         [*children, spec],
@@ -83,16 +96,21 @@ async def open_socket_test(
         max_restarts=max_restarts,
         max_seconds=max_seconds,
     )
-    with telemetry.capture_events() as events, use_transport(script.open_transport):
+    watching = nullcontext() if watch is None else watch.watching()
+    with watching, telemetry.capture_events() as events, use_transport(script.open_transport):
         async with open_supervisor([Listener.child_spec(script)], max_restarts=0) as root:
             supervisor = await _start(root, under_test, script)
             test = SocketTest(script, timeline, calls, events, ends, supervisor)
+            if watch is not None:
+                watch.test = test
             try:
                 with test.patience.scope:
                     yield test
                 test.check_patience()
                 await settle()
                 test.finish(strict=strict)
+                if watch is not None:
+                    await watch.finish()
             except Exception as error:
                 test.explain(error)
                 raise
@@ -125,6 +143,15 @@ async def _start(root: SupervisorRef, spec: ChildSpec, script: Script) -> Superv
     if isinstance(started[0], Exception):
         raise started[0]
     return started[0]
+
+
+def _watch_of(spec: ChildSpec, contract: Any) -> "Watch | None":
+    if contract is None or contract is False:
+        return None
+    # What has no contract needs no Hypothesis.
+    from .contracts import watch_for  # noqa: PLC0415 - see above
+
+    return watch_for(spec, contract)
 
 
 def _spec_of(client: Any, argument: Any, overrides: ChildKeywords) -> ChildSpec:

@@ -16,7 +16,7 @@ from ._errand import Errand
 from ._script import Script
 from ._timeline import Call, End, Timeline
 
-__all__ = ["recorded"]
+__all__ = ["RecordedServer", "recorded"]
 
 
 @attrs.frozen(eq=False)
@@ -39,12 +39,14 @@ class _Notes:
     async def _wait(self, ref: ServerRef) -> None:
         end = End(await ref.wait())
         self.ends.append(end)
+        self.timeline.watcher.life_ended(end)
         self.timeline.note("client", f"ended: {_show(end.reason)}")
 
     def begin(self, name: str, args: tuple[Any, ...], captures: Mapping[str, Any]) -> Call:
         """Write down that a callback is called."""
         call = Call(name, args, captures=captures, at=trio.current_time())
         self.calls.append(call)
+        self.timeline.watcher.began(call)
         shown = [*map(_show, args), *(f"{key}={_show(value)}" for key, value in captures.items())]
         self.timeline.note("client", f"{name}({', '.join(shown)})")
         return call
@@ -52,6 +54,7 @@ class _Notes:
     def end(self, call: Call) -> None:
         """Write down how it has ended."""
         call.done = True
+        self.timeline.watcher.ended(call)
         if isinstance(call.error, Exception):
             self.timeline.note("client", f"{call.name} raised {call.error!r}")
         elif call.result is not None:
@@ -60,7 +63,7 @@ class _Notes:
             self.timeline.tell()
 
 
-class _RecordedServer(ClientServer):
+class RecordedServer(ClientServer):
     """The process that drives a client, as it is; and it writes down each callback.
 
     The client itself is untouched: an object of its own class.
@@ -68,6 +71,7 @@ class _RecordedServer(ClientServer):
 
     is_watched = True
     _given: tuple[Any, ...] | None = None
+    _current: Call | None = None
 
     async def init(self, client_class: type[SlipstreamClient], argument: Any = None, /) -> Any:
         """Start as any client does; its *argument* comes with the notes."""
@@ -92,7 +96,8 @@ class _RecordedServer(ClientServer):
         captures: Mapping[str, Any] = {}
         if args is None:  # the way of messages, which has no time for a call more
             args, captures = _arguments(callback, self.client, self.socket)
-        call = self._notes.begin(name, args, captures)
+        call = self._current = self._notes.begin(name, args, captures)
+        callback = self._driven(call, callback)
         try:
             call.result = await super().told(name, callback, topic)
         except BaseException as error:
@@ -101,6 +106,11 @@ class _RecordedServer(ClientServer):
         finally:
             self._notes.end(call)
         return call.result
+
+    def _driven(self, call: Call, callback: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
+        """Give what runs *callback*, as *call*."""
+        del call
+        return callback
 
 
 def _arguments(callback: Any, *known: object) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
@@ -120,8 +130,14 @@ def _arguments(callback: Any, *known: object) -> tuple[tuple[Any, ...], Mapping[
     return tuple(arg for arg in args if not any(arg is each for each in known)), named
 
 
-def recorded(spec: ChildSpec, script: Script, calls: list[Call], ends: list[End]) -> ChildSpec:
-    """Give *spec*, of a client, so that its callbacks and its ends are written down.
+def recorded(
+    spec: ChildSpec,
+    script: Script,
+    calls: list[Call],
+    ends: list[End],
+    server: type[RecordedServer] = RecordedServer,
+) -> ChildSpec:
+    """Give *spec*, of a client, so that its callbacks and its ends are written down by *server*.
 
     Raises:
         ChildSpecError: if it is none of a client.
@@ -131,9 +147,7 @@ def recorded(spec: ChildSpec, script: Script, calls: list[Call], ends: list[End]
         raise ChildSpecError(f"the child {spec.id!r} is no client: its start is {start!r}")
     (client_class,), (argument,) = start.bound, start.args or (None,)
     notes = _Notes(script, calls, ends)
-    return attrs.evolve(
-        spec, start=Start(_RecordedServer, ((notes, argument),), bound=(client_class,))
-    )
+    return attrs.evolve(spec, start=Start(server, ((notes, argument),), bound=(client_class,)))
 
 
 def _show(value: Any) -> str:

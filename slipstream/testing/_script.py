@@ -91,6 +91,7 @@ class Wire:
         """Send one message; a connection that has ended loses it."""
         message = Message(join_ref, ref, topic, event, payload)
         self._timeline.note("server", f"→ {message_text(message)}")
+        self._timeline.watcher.said(self, message)
         with suppress(DisconnectedError):
             self.peer.send(self.encode(message))
 
@@ -211,12 +212,15 @@ class Script:
         self.requests.append(request)
         self.attempts.append(attempt)
         self.timeline.note("client", f"connects to {request.uri.split('?')[0]}")
+        self.timeline.watcher.attempted(attempt)
         try:
             with trio.move_on_after(request.connect_timeout):
                 await attempt.decided.wait()
         finally:
             if attempt in self.attempts:
                 self.attempts.remove(attempt)
+            if not attempt.decided.is_set() or attempt.error is not None:
+                self.timeline.watcher.attempt_failed(attempt)
         if not attempt.decided.is_set():
             seconds = request.connect_timeout
             raise ConnectError(
@@ -235,6 +239,7 @@ class Script:
         wire = Wire(peer, self.timeline, self._serializer)
         wire.peer.answers_close = not self.stalled
         self.wires.append(wire)
+        self.timeline.watcher.opened(wire)
         self.timeline.tell()
         return wire
 
@@ -250,6 +255,7 @@ class Script:
         closed = wire.peer.closed
         how = "without a close" if closed is None or closed.code is None else f"with {closed.code}"
         self.timeline.note("wire", f"ended by the client, {how}")
+        self.timeline.watcher.closed(wire)
 
     def _hear(self, wire: Wire, data: str | bytes) -> None:
         if self.stalled:
@@ -262,6 +268,7 @@ class Script:
             wire.peer.close(1011)  # as Phoenix does
             return
         self.timeline.note("client", f"→ {message_text(message)}")
+        self.timeline.watcher.heard(wire, message)
         heard = Heard(message, wire, trio.current_time())
         self.sent.append(heard)
         self.unasserted(heard.kind).append(heard)
@@ -274,6 +281,7 @@ class Script:
     def stall(self) -> None:
         """Read nothing, and so answer nothing, not even a Close."""
         self.stalled = True
+        self.timeline.watcher.stalled()
         for wire in self.wires:
             wire.peer.answers_close = False
 

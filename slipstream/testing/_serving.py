@@ -1,9 +1,11 @@
 """What the server of a test does to the client."""
 
+from contextlib import suppress
 from typing import Any, Final, Self
 
 import attrs
 
+from slipstream.errors import DecodeError
 from slipstream.interfaces import Message
 from slipstream.reasons import (
     ClosedByServer,
@@ -70,13 +72,13 @@ class Serving(Subject):
         wire.reply(to.heard.message, status, {} if response is None else response)
         await self.settle()
 
-    async def push(self, topic: str, event: str, payload: Any = None) -> None:
-        """Push *event* to this client alone, as its channel does.
+    async def push(self, topic: str, event: str, payload: Any = None, *, times: int = 1) -> None:
+        """Push *event* to this client alone, as its channel does; so many *times* in a row.
 
         Raises:
             AssertionError: if it has not joined *topic* on this connection.
         """
-        await self._say(topic, event, payload, own=True)
+        await self._say(topic, event, payload, own=True, times=times)
 
     async def broadcast(self, topic: str, event: str, payload: Any = None) -> None:
         """Broadcast *event* to *topic*: it comes without a join_ref.
@@ -86,15 +88,13 @@ class Serving(Subject):
         """
         await self._say(topic, event, payload, own=False)
 
-    async def _say(self, topic: str, event: str, payload: Any, *, own: bool) -> None:
+    async def _say(
+        self, topic: str, event: str, payload: Any, *, own: bool, times: int = 1
+    ) -> None:
         wire = self._joined(topic)
-        wire.say(
-            wire.joined[topic] if own else None,
-            None,
-            topic,
-            event,
-            {} if payload is None else payload,
-        )
+        said: Any = {} if payload is None else payload
+        for _ in range(times):
+            wire.say(wire.joined[topic] if own else None, None, topic, event, said)
         await self.settle()
 
     async def crash_topic(self, topic: str, payload: Any = None) -> None:
@@ -134,9 +134,11 @@ class Serving(Subject):
         """
         wire = self._wire()
         self.timeline.note("server", f"→ {', '.join(map(repr, messages))}")
-        wire.peer.send(
-            *(wire.encode(each) if isinstance(each, Message) else each for each in messages)
-        )
+        data = [wire.encode(each) if isinstance(each, Message) else each for each in messages]
+        for each in data:
+            with suppress(DecodeError):
+                self.timeline.watcher.said(wire, wire.decode(each))
+        wire.peer.send(*data)
         await self.settle()
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
@@ -201,6 +203,7 @@ class Serving(Subject):
         wire.open = False
         self._ends_seen.add(id(wire))  # it is no end of the client's
         self.timeline.note("server", what)
+        self.timeline.watcher.closed(wire)
 
     async def stall(self, topic: str | None = None, *, buffers_full: bool = False) -> None:
         """Read nothing that the client sends, and answer nothing, until :meth:`resume`.

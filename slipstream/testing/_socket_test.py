@@ -41,6 +41,30 @@ class SocketTest(Serving):
         self._joins: list[Heard] = []  # asserted, but not answered
         self._taken: list[Heard] = []  # asserted
 
+    # -- what the client waits for
+
+    @property
+    def connecting(self) -> bool:
+        """Whether the client wants to connect, and waits for the test's decision."""
+        return bool(self._script.attempts)
+
+    @property
+    def joined(self) -> dict[str, str | None] | None:
+        """The topics that are joined, with their join_refs; ``None`` without a connection."""
+        wire = self._script.wire()
+        return dict(wire.joined) if wire is not None else None
+
+    @property
+    def joining(self) -> list[str]:
+        """The topics whose joins wait for the test's answer, the oldest join first."""
+        waiting = [*self._joins, *self._heard("join")]
+        return [each.message.topic for each in waiting if each.wire.open]
+
+    @property
+    def pushes(self) -> list[ClientMessage]:
+        """What the client has pushed, and no assertion has taken yet."""
+        return [ClientMessage.of(each) for each in self._heard("push")]
+
     # -- connecting
 
     async def assert_connect(self, uri: Any = ANY, *, within: float = 60.0) -> ConnectRequest:

@@ -13,7 +13,7 @@ from slipstream.reasons import Crashed, ExitReason
 from ._errand import Errand
 from ._patterns import describe, differences
 from ._script import Script
-from ._time import Patience, advance, settle, wait_until
+from ._time import Patience, advance, settle, time_passing, wait_until
 from ._timeline import Call, End, Timeline
 from ._waiting import Waiting, differ_in_arguments, shown
 
@@ -255,6 +255,17 @@ class Subject(Waiting):
         """
         self._server()
         self._ref.kill()
+        await self.settle()
+
+    async def restart(self) -> None:
+        """Stop the client in order, and start it again, as its supervisor does.
+
+        Raises:
+            StartError: if its ``init`` fails.
+        """
+        with time_passing():
+            await self.supervisor.terminate_child(CLIENT)
+            await self.supervisor.restart_child(CLIENT)
         await self.settle()
 
     def has_stopped(self) -> bool:

@@ -6,9 +6,10 @@ from typing import Any, Final
 import attrs
 import trio
 
+from slipstream.interfaces import Message
 from slipstream.reasons import ExitReason
 
-__all__ = ["Call", "End", "Entry", "Timeline"]
+__all__ = ["Call", "End", "Entry", "Timeline", "Watcher"]
 
 _SHOWN: Final = 25
 """So many of the newest entries stand in the message of a failed assertion."""
@@ -55,11 +56,50 @@ class Entry:
     what: str
 
 
+class Watcher:
+    """Whoever wants to be told at once what happens. This one looks away."""
+
+    def attempted(self, attempt: Any) -> None:
+        """Note that the client wants to connect."""
+
+    def attempt_failed(self, attempt: Any) -> None:
+        """Note that such an attempt came to nothing."""
+
+    def opened(self, wire: Any) -> None:
+        """Note that a connection is open."""
+
+    def closed(self, wire: Any) -> None:
+        """Note that a connection has ended."""
+
+    def said(self, wire: Any, message: Message) -> None:
+        """Note that the server sends *message*."""
+
+    def stalled(self) -> None:
+        """Note that the server reads nothing from now on."""
+
+    def heard(self, wire: Any, message: Message) -> None:
+        """Note that *message* of the client's has come."""
+
+    def began(self, call: "Call") -> None:
+        """Note that a callback is called."""
+
+    def ended(self, call: "Call") -> None:
+        """Note that it has ended."""
+
+    def life_ended(self, end: "End") -> None:
+        """Note that an incarnation has ended."""
+
+
 class Timeline:
-    """Everything that happened so far."""
+    """Everything that happened so far.
+
+    Attributes:
+        watcher: is told at once.
+    """
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
+        self.watcher = Watcher()
         self.began = trio.current_time()
         self._changed = trio.Event()
 

@@ -34,6 +34,11 @@ class Waiting:
         self.patience = Patience()
 
     @property
+    def ends(self) -> list[ExitReason]:
+        """Why each incarnation of the client has ended, so far."""
+        return [end.reason for end in self._ends]
+
+    @property
     def last_exit(self) -> ExitReason:
         """How the client's last incarnation has ended; ``NORMAL`` if none has."""
         return self._ends[-1].reason if self._ends else NORMAL
