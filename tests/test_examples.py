@@ -424,7 +424,7 @@ async def test_the_program_for_those_who_come_from_realtime_py(
         ("testing", 11),
         ("reliability", 1),
         ("migrating", 5),
-        ("clients", 17),
+        ("clients", 18),
         ("contracts", 4),
     ],
 )

@@ -21,6 +21,7 @@ from slipstream import (
     ReplyError,
     SupervisorGaveUpError,
     open_supervisor,
+    telemetry,
 )
 from slipstream.otp import SupervisorRef
 from slipstream.reasons import NORMAL
@@ -537,6 +538,20 @@ async def test_a_service_is_stopped_by_a_signal() -> None:
                 process.send_signal(signal.SIGTERM)
             assert process.returncode == 143
             await server.wait_connections(0)
+
+
+async def test_reconnects(autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]) -> None:
+    reconnects = load("reconnects")
+    telemetry.attach("reconnects", "slipstream.connection.reconnect", reconnects.count)
+    try:
+        async with supervised([(reconnects.Lobby, URI)]) as (server, _):
+            await server.wait_connections(1)
+            await server.restart(down_for=1.0)
+            await server.wait_connections(1)
+    finally:
+        telemetry.detach("reconnects")
+    assert reconnects.reconnects["lobby"] >= 1
+    assert "lobby: ClosedByServer(code=1012, reason=''), again in " in capsys.readouterr().out
 
 
 def test_every_program_of_the_guide_to_clients_is_run() -> None:
