@@ -27,8 +27,6 @@ class Line:
 
     Attributes:
         number: which connection of the server's it is, counted from 1.
-        refusal: how the connect is to be refused, whatever it asks for.
-        silent: whether the connect is to get no answer.
         over: whether it was cut.
     """
 
@@ -36,10 +34,11 @@ class Line:
         self.socket = socket
         self.wire = wire
         self.number = number
-        self.refusal: Reject | None = None
-        self.silent = False
         self.over = False
         self._open = False
+        self._refusals: dict[object, Reject] = {}
+        self._silences: set[object] = set()
+        self._answerable = trio.lowlevel.ParkingLot()
         self._serializer: Serializer = V2Serializer(role="client")
         self._stages: list[Stage] = []
         self._armed: list[_Armed] = []
@@ -73,6 +72,27 @@ class Line:
         self._waiting.append(waiting)
         return undo
 
+    def refuse(self, reject: Reject) -> Undo:
+        """Have the connect refused, whatever it asks for; of several refusals the first counts."""
+        key = object()
+        self._refusals[key] = reject
+
+        def undo() -> None:
+            del self._refusals[key]
+
+        return undo
+
+    def silence(self) -> Undo:
+        """Let the connect have no answer."""
+        key = object()
+        self._silences.add(key)
+
+        def undo() -> None:
+            self._silences.remove(key)
+            self._answerable.unpark_all()
+
+        return undo
+
     def add(self, stage: Stage) -> Undo:
         """Let all messages to the client pass through *stage*, after those that are there."""
         self._stages.append(stage)
@@ -100,6 +120,17 @@ class Line:
 
     # What the socket does
 
+    @property
+    def refusal(self) -> Reject | None:
+        """How the connect is to be refused; ``None`` if it is not."""
+        return next(iter(self._refusals.values()), None)
+
+    async def wait_answerable(self) -> None:
+        """Wait while the connect is to get no answer."""
+        await trio.lowlevel.checkpoint()
+        while self._silences:
+            await self._answerable.park()
+
     def opened(self) -> None:
         """Note that the client has been let in."""
         if self.socket.params.get("vsn", "1.0.0").startswith("1."):
@@ -122,11 +153,13 @@ class Line:
             WireClosed: if the connection has ended.
         """
         if not (self._stages or self._armed or self._loose):
-            await self.wire.send(frame)
+            async with self._lock:  # what was held before may be on its way still
+                await self.wire.send(frame)
             return
         item = Item(frame, self.decode(frame))
         async with self._lock:
-            await self._pass(self._through(list(self._stages), [item]))
+            before, self._loose = self._loose, []
+            await self._pass(before + self._through(list(self._stages), [item]))
         self._poke()  # something may become due now
         self._happened(item.message)
 

@@ -127,6 +127,7 @@ class Delaying(Stage):
         released: list[Item] = []
         while self._held and self._held[0][0] <= now:
             released.append(heapq.heappop(self._held)[2])
+            self._refs.discard(released[-1].message.ref)  # not before: there may be copies
         self.due = self._held[0][0] if self._held else math.inf
         return released
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 
 import trio
 
-from slipstream.errors import ConfigError, ConnectError, ServerGoneError
+from slipstream.errors import ConfigError, ConnectError, ServerGoneError, StartError
 from slipstream.interfaces import ConnectRequest, Message, Payload, Transport
 from slipstream.otp import SupervisorRef, open_supervisor, wait_event
 from slipstream.transport import MemoryNetwork, MemoryPeer, MemoryResponse
@@ -66,7 +66,7 @@ class PhoenixServer:
         sockets: the connections that are open now.
         requests: every connect so far, refused ones included.
         frames: the newest messages that clients sent, at most 10,000.
-        crashes: what channels and the *connect* function raised.
+        crashes: what channels, the *connect* function and faults at a connect raised.
         dropped: messages that found no connection to go to.
         on_traffic: a function that is told of everything that happens on its connections; it must
             not raise, nor take long.
@@ -238,7 +238,7 @@ class PhoenixServer:
         of :attr:`sockets`. What is given can take them back.
 
         Raises:
-            ConfigError: for a fault of a connect *to* a connection that is there.
+            ConfigError: for what is no fault, and for one of a connect *to* a connection that is there.
         """
         return self.injections.inject(faults, to)
 
@@ -304,8 +304,7 @@ class PhoenixServer:
         self.requests.append(info)
         self.tell()
         socket.params, socket.headers = info.params, info.headers
-        if socket.line.silent:
-            await trio.sleep_forever()  # until the client gives up
+        await socket.line.wait_answerable()  # or until the client gives up
         rejection, crash = socket.line.refusal or self._rejection, None
         if rejection is None:
             rejection, crash = await judge(
@@ -403,8 +402,13 @@ class PhoenixServer:
         """Start the process of an accepted connection."""
         self._accepted.add(wire)
         supervisor = self._running()
-        with suppress(ServerGoneError):  # it stops just now, and cuts what was accepted at its end
+        try:
             await supervisor.start_child(ServerSocket.child_spec(self, wire, id=id(wire)))
+        except ServerGoneError:
+            return  # it stops just now, and cuts what was accepted at its end
+        except StartError as error:  # the others are not to suffer from it
+            self.crashes.append(error.__cause__ or error)
+            self._cut({wire})
 
     def _ended(self) -> None:
         self._supervisor = None

@@ -85,14 +85,11 @@ class Wire(Protocol):
 class Flow:
     """What holds up the bytes of a connection.
 
-    What is stalled twice goes on when it has been resumed twice.
-
-    Attributes:
-        bytes_per_second: how fast it is, both ways; ``None`` for as fast as it can.
+    What is stalled twice goes on when it has been resumed twice; of several rates the least counts.
     """
 
     def __init__(self) -> None:
-        self.bytes_per_second: float | None = None
+        self._rates: list[float] = []
         self._stalled = {"reads": 0, "writes": 0}
         self._over = False
         self._changed = trio.lowlevel.ParkingLot()
@@ -112,6 +109,19 @@ class Flow:
         self._stalled["reads"] -= reads
         self._stalled["writes"] -= writes
         self._changed.unpark_all()
+
+    @property
+    def bytes_per_second(self) -> float | None:
+        """How fast it is, both ways; ``None`` for as fast as it can."""
+        return min(self._rates, default=None)
+
+    def slow_down(self, rate: float) -> None:
+        """Let through at most *rate* bytes in a second."""
+        self._rates.append(rate)
+
+    def speed_up(self, rate: float) -> None:
+        """Take back a :meth:`slow_down` to *rate*."""
+        self._rates.remove(rate)
 
     def release(self) -> None:
         """Hold up nothing any more, since the connection is over."""

@@ -132,9 +132,10 @@ class MemoryWire:
         self.flow.release()
         if not self._peer.opened:
             self._refuse("the connection was cut before the upgrade was answered")
-        elif self._peer.client.closed is None:
-            self._code = 1006
-            self._peer.drop()
+        else:
+            if self._code is None and self._peer.closed is None:
+                self._code = 1006
+            self._peer.drop()  # to a client that waits to say its Close, too
 
     async def aclose(self) -> None:
         """End the connection, where it has not ended."""

@@ -12,8 +12,9 @@ over TCP and in memory::
     noise.lift()
 """
 
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import attrs
@@ -90,14 +91,13 @@ class _Refuse(_AtConnect):
     reject: Reject
 
     def act(self, line: Line) -> Undo:
-        line.refusal = line.refusal or self.reject
-        return lambda: setattr(line, "refusal", None)
+        return line.refuse(self.reject)
 
 
 @attrs.frozen
 class _NeverAnswer(_AtConnect):
-    def act(self, line: Line) -> None:
-        line.silent = True
+    def act(self, line: Line) -> Undo:
+        return line.silence()
 
 
 def refuse(
@@ -116,7 +116,7 @@ def refuse(
 
 
 def never_answer() -> Fault:
-    """Take the connection, read the upgrade request, and never answer it."""
+    """Take the connection, read the upgrade request, and never answer it; not until it is lifted."""
     return _NeverAnswer()
 
 
@@ -194,6 +194,7 @@ def after(what: Moment, *faults: Fault, count: int = 1) -> Fault:
         fits = isinstance(what, str) or callable(what)
         _check("what", what, fits, "seconds, an event, or a function of a message")
         _check("count", count, type(count) is int and count >= 1, "1 or more")
+    check_faults(faults)
     for fault in faults:
         _check("faults", fault, not fault.at_connect, "what happens to a client that is in")
     return After(what, count, faults)
@@ -224,8 +225,8 @@ class _Slow(Fault):
 
     def act(self, line: Line) -> Undo:
         flow = line.wire.flow
-        before, flow.bytes_per_second = flow.bytes_per_second, self.bytes_per_second
-        return lambda: setattr(flow, "bytes_per_second", before)
+        flow.slow_down(self.bytes_per_second)
+        return lambda: flow.speed_up(self.bytes_per_second)
 
 
 def stall_reads() -> Fault:
@@ -248,8 +249,9 @@ def half_open() -> Fault:
 
 
 def slow(bytes_per_second: float) -> Fault:
-    """Let through so many bytes in a second, each way."""
-    _check("bytes_per_second", bytes_per_second, bytes_per_second > 0, "more than 0")
+    """Let through so many bytes in a second, each way; of several such faults the slowest counts."""
+    fits = 0 < bytes_per_second < math.inf
+    _check("bytes_per_second", bytes_per_second, fits, "a finite number of more than 0")
     return _Slow(bytes_per_second)
 
 
@@ -340,6 +342,22 @@ def reorder(
 
 def _chance(seed: int, line: Line) -> random.Random:
     return random.Random(f"{seed}/{line.number}")  # noqa: S311 - to be repeatable is its purpose
+
+
+def check_faults(faults: Sequence[Any]) -> None:
+    """Refuse what is no fault.
+
+    Raises:
+        ConfigError: with what was given.
+    """
+    for fault in faults:
+        made = isinstance(fault, Fault)
+        _check(
+            "faults",
+            fault,
+            made,
+            "what functions of slipstream.testing.faults give, such as drop()",
+        )
 
 
 def _check_code(code: int) -> int:

@@ -1,5 +1,8 @@
 """What a client sees of each fault, over both wires; and how faults compose."""
 
+import gc
+import math
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -583,6 +586,8 @@ def test_a_client_is_well_again_when_all_faults_are_lifted(script: list[Fault]) 
         (lambda: close(1006), "code is 1006"),
         (lambda: restart(down_for=-1.0), "down_for is -1.0"),
         (lambda: slow(0), "bytes_per_second is 0"),
+        (lambda: slow(math.inf), "bytes_per_second is inf; accepted is a finite number"),
+        (lambda: slow(math.nan), "bytes_per_second is nan"),
         (lambda: reorder(window=1), "window is 1"),
         (lambda: reorder(within=-1.0), "within is -1.0"),
         (lambda: reply_late(-1.0), "seconds is -1.0"),
@@ -591,6 +596,7 @@ def test_a_client_is_well_again_when_all_faults_are_lifted(script: list[Fault]) 
         (lambda: after(None, drop()), "what is None"),  # type: ignore[arg-type]  # that is the point
         (lambda: after("echo", drop(), count=0), "count is 0"),
         (lambda: after(1.0, drop(), count=2), "count is 2"),
+        (lambda: after(1.0, drop), "faults is <function drop .* such as drop\\(\\)"),  # type: ignore[arg-type]  # that is the point
         (lambda: after("echo", refuse()), "what happens to a client that is in"),
     ],
 )
@@ -605,3 +611,163 @@ async def test_bad_injections_are_named() -> None:
             server.inject(drop(), to="some")  # type: ignore[arg-type]  # that is the point
         with pytest.raises(ConfigError, match="for connects to come"):
             server.inject(refuse(), to="open")
+
+
+@pytest.mark.parametrize("to", ["all", "open", "next"])
+@pytest.mark.parametrize("fault", [drop, "text", None])
+async def test_what_is_no_fault_is_named_and_not_kept(fault: Any, to: Any) -> None:
+    async with PhoenixServer({"rooms:*": Room}, memory=True) as server:
+        with pytest.raises(ConfigError, match=r"faults is .*; accepted is .* such as drop"):
+            server.inject(drop_after("echo"), fault, to=to)
+        async with client_of(server, memory=True) as client:
+            await client.joined()
+            await client.push("echo", {})
+            await client.called("handle_reply")  # nor is the one before it
+
+
+@both_wires
+def test_a_connection_that_a_fault_breaks_is_the_only_one(memory: bool) -> None:
+    class Broken(Fault):
+        at_connect = True
+
+        def begin(self, line: Any, note: Any) -> Any:
+            raise error
+
+    error = RuntimeError("this fault has a fault")
+
+    async def scenario(memory: bool) -> None:
+        def prepare(server: PhoenixServer) -> None:
+            server.inject(Broken(), to="next")
+
+        async with running(memory=memory, prepare=prepare) as client:
+            (reason,) = await client.called("handle_disconnect")
+            assert isinstance(reason, ConnectFailed)
+            await client.joined()
+            assert client.server.crashes == [error]
+
+    over(scenario, memory=memory)
+
+
+# Taken back
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_of_several_speeds_the_least_counts_in_whatever_order_they_are_lifted(data: Any) -> None:
+    async def scenario(memory: bool) -> None:
+        async with running(memory=memory) as client:
+            await client.joined()
+            flow = client.server.sockets[0].wire.flow
+            rates = data.draw(st.lists(st.sampled_from([1e3, 2e3, 3e3]), min_size=1, max_size=4))
+            standing = [(rate, client.server.inject(slow(rate))) for rate in rates]
+            for rate, injected in data.draw(st.permutations(standing)):
+                assert flow.bytes_per_second == min(rate for rate, _ in standing)
+                injected.lift()
+                standing.remove((rate, injected))
+            assert flow.bytes_per_second is None
+
+    over(scenario, memory=True)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "lifted", "expected"),
+    [
+        ([503, 401], [], 503),
+        ([503, 401], [1], 503),
+        ([503, 401], [0], 401),
+        ([503, 401, 503], [2], 503),
+        ([503, 401, 503], [0, 1], 503),
+        ([503, 401], [1, 0], None),
+    ],
+)
+def test_of_several_refusals_the_first_that_stands_counts(
+    statuses: list[int], lifted: list[int], expected: int | None
+) -> None:
+    async def scenario(memory: bool) -> None:
+        def prepare(server: PhoenixServer) -> None:
+            injected = [server.inject(refuse(status)) for status in statuses]
+            silent = server.inject(never_answer())
+
+            async def lift() -> None:
+                await trio.sleep(1.0)  # the connect has come, and waits
+                for at in lifted:
+                    injected[at].lift()
+                silent.lift()
+
+            nursery.start_soon(lift)
+
+        async with trio.open_nursery() as nursery:
+            async with running(memory=memory, prepare=prepare) as client:
+                if expected is None:
+                    await client.called("handle_connect")
+                else:
+                    (reason,) = await client.called("handle_disconnect")
+                    assert reason.status == expected
+                assert trio.current_time() == 1.0
+
+    over(scenario, memory=True)
+
+
+@both_wires
+def test_a_connect_is_answered_when_that_it_is_not_is_lifted(memory: bool) -> None:
+    async def scenario(memory: bool) -> None:
+        def prepare(server: PhoenixServer) -> None:
+            silences.extend(server.inject(never_answer()) for _ in range(2))
+
+        silences: list[Any] = []
+        async with running(memory=memory, prepare=prepare) as client:
+            await client.server.wait_until(lambda: len(client.server.requests) == 1)
+            silences[0].lift()
+            await trio.sleep(0.1)
+            assert client.of("handle_connect") == []
+            silences[1].lift()
+            await client.joined()
+            assert client.of("handle_disconnect") == []
+            assert len(client.server.requests) == 1
+
+    over(scenario, memory=memory)
+
+
+async def line_of_a_connection(server: PhoenixServer, *, memory: bool) -> weakref.ref[Any]:
+    async with client_of(server, memory=memory) as client:
+        await client.joined()
+        line = weakref.ref(server.sockets[0].line)
+    await server.wait_connections(0)
+    return line
+
+
+def test_nothing_is_kept_of_connections_that_have_ended() -> None:
+    async def scenario(memory: bool) -> None:
+        async with PhoenixServer({"rooms:*": Room}, memory=memory) as server:
+            injected = server.inject(after("never", drop()), stall_writes(), refuse())
+            injected.lift()
+            standing = server.inject(after("never", drop()), slow(1e6))
+            lines = [await line_of_a_connection(server, memory=memory) for _ in range(5)]
+            await trio.sleep(1.0)
+            gc.collect()
+            assert [line() for line in lines] == [None] * 5
+            assert standing.struck == 5
+
+    over(scenario, memory=True)
+
+
+def test_what_was_held_comes_before_what_is_sent_after_it_is_lifted() -> None:
+    async def scenario(memory: bool) -> None:
+        async with running(memory=memory) as client:
+            await client.joined()
+            client.server.inject(slow(1e3))
+            for hold in ([], [stall_writes()]):
+                held = client.server.inject(reorder(within=60.0, window=100))
+                for _ in range(3):
+                    client.server.broadcast("rooms:1", "news", {"n": 1, "much": "x" * 1000})
+                await trio.sleep(1.0)
+                stalled = client.server.inject(*hold)
+                held.lift()
+                client.server.broadcast("rooms:1", "news", {"n": 2})
+                await trio.sleep(1.0)
+                client.server.broadcast("rooms:1", "news", {"n": 3})
+                stalled.lift()
+                await trio.sleep(60.0)
+            assert numbers(client) == [1, 1, 1, 2, 3] * 2
+
+    over(scenario, memory=True)

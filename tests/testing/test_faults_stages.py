@@ -101,6 +101,16 @@ def test_replies_alone_are_late_and_keep_their_order() -> None:
     assert (which(stage.drain()), stage.due) == ([3], math.inf)
 
 
+def test_a_push_is_forgotten_when_its_reply_has_gone_with_all_its_copies() -> None:
+    stage = Delaying(1.0, to="ask")
+    stage.heard(Message("1", "5", "t", "ask", {}))
+    reply = item(1, "phx_reply", "5")
+    for _ in range(2):
+        assert stage.feed(reply, 0.0) == []
+    assert which(stage.release(1.0)) == [1, 1]
+    assert stage.feed(reply, 2.0) == [reply]
+
+
 def test_a_stage_lets_pass_what_is_no_concern_of_it() -> None:
     for stage in (Stage(), Repeating("other")):
         assert which(stage.feed(item(1), 0.0)) == [1]

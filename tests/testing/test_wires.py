@@ -11,6 +11,7 @@ from slipstream.errors import ConnectError, DisconnectedError
 from slipstream.interfaces import ConnectRequest, Frame
 from slipstream.reasons import ClosedByServer, ConnectFailed, TransportFailed
 from slipstream.testing import ConnectInfo, PhoenixServer, Reject
+from slipstream.testing.faults import half_open
 from slipstream.transport import MemoryNetwork, MemoryPeer, MemoryResponse
 
 from .support import Room
@@ -97,6 +98,24 @@ def test_a_cut(memory: bool) -> None:
             (reason,) = await client.called("handle_disconnect")
             assert isinstance(reason, TransportFailed)
             await client.called("handle_join", 2)
+
+    over(scenario, memory=memory)
+
+
+@both_wires
+def test_a_cut_ends_a_client_that_waits_to_close(memory: bool) -> None:
+    async def scenario(memory: bool) -> None:
+        async with running(memory=memory, close_timeout=15.0) as client:
+            await client.joined()
+            client.server.inject(half_open())
+            client.socket.disconnect()
+            await trio.sleep(0.1)
+            assert client.of("handle_disconnect") == []
+            started = trio.current_time()
+            client.server.drop()
+            await client.called("handle_disconnect")
+            await client.server.wait_connections(0)
+            assert trio.current_time() - started < 5.0
 
     over(scenario, memory=memory)
 
