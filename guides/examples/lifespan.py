@@ -2,7 +2,7 @@
 
 from contextlib import asynccontextmanager
 
-from slipstream import SlipstreamClient, open_supervisor
+from slipstream import ServerGoneError, SlipstreamClient, open_supervisor
 
 URI = "ws://localhost:4000/socket/websocket"
 
@@ -30,5 +30,8 @@ async def lifespan(app, config=URI):
 
 def healthz(state):
     """Give the status and the body of an answer to whoever watches the server."""
-    health = state["announcer"].health()
+    try:
+        health = state["announcer"].health()
+    except ServerGoneError:  # it waits for its restart, say
+        return 503, {"phase": "down"}
     return (200 if health.connected else 503), health.as_dict()

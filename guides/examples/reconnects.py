@@ -1,4 +1,4 @@
-"""Counts the reconnects of all clients, for whoever collects metrics."""
+"""Counts the reconnects that clients plan, for whoever collects metrics."""
 
 from collections import Counter
 from typing import Any

@@ -3,7 +3,7 @@
 import logging
 import os
 
-from slipstream import GenServer, ServerGoneError, SlipstreamClient
+from slipstream import GenServer, SlipstreamClient
 from slipstream.otp import run
 
 logger = logging.getLogger("service")
@@ -20,13 +20,15 @@ class Watch(GenServer):
         self.send_every(seconds, "look")
 
     async def handle_info(self, message):
-        try:
-            health = self.whereis("lobby").health()
-        except ServerGoneError:
+        lobby = self.whereis("lobby")
+        if lobby is None:  # it waits for its restart, say
             logger.warning("the client does not run just now")
             return
+        health = lobby.health()
         topics = ", ".join(f"{name} {status}" for name, status in health.topics.items())
-        logger.info("%s for %.0f s; %s; %s", health.phase, health.since, topics, health.counters)
+        logger.info(
+            "%s for %.0f s; %s; %s", health.phase, health.since, topics, dict(health.counters)
+        )
 
 
 def children(uri, seconds=60.0):

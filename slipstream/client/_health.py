@@ -116,7 +116,7 @@ def health_of(server: "ClientServer") -> Health:
         outbound_bytes=connection.queued_bytes if connection is not None else 0,
         queued_pushes=server.pushes.queued,
         awaited_replies=len(link.inbox.waiters),
-        counters=dict(link.count()),
+        counters=link.count(),
     )
 
 

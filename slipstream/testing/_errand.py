@@ -52,7 +52,7 @@ class Errand(Generic[T]):
             AssertionError: if it has not ended *within* seconds.
         """
         await self._waiting.wait_for(
-            f"the end of {self.name}, which runs inside the client,",
+            f"the end of {self.name}, which runs inside the client",
             lambda: [self] if self.done else [],
             lambda _: [],
             within,

@@ -111,7 +111,10 @@ class Injections:
         if to not in {"all", "next"}:
             for fault in faults:
                 if fault.at_connect:
-                    raise ConfigError(f"{fault!r} is for connects to come: to='all' or to='next'")
+                    raise ConfigError(
+                        f"to is {to!r}; accepted is 'all' or 'next' for what happens at a connect "
+                        "(refuse, never_answer)"
+                    )
         for line in lines:
             self._begin(injected, line)
         return injected

@@ -49,6 +49,12 @@ def joins_with_what_is_known(test: Any, message: Any) -> None:
     assert message.payload["since"] == test.client.seen
 
 
+def test_a_contract_about_other_topics_than_the_client_s_proves_nothing() -> None:
+    contract = contract_of(right.Ticker, topics=["contarct"])
+    with pytest.raises(ValueError, match="topics has 'contarct', which Ticker never joins; it"):
+        contract.run(settings(max_examples=5, deadline=None))
+
+
 CALLS = {"requests": st.just("seen")}
 CASTS = {"casts": st.just("reset")}
 

@@ -609,7 +609,7 @@ async def test_bad_injections_are_named() -> None:
     async with PhoenixServer({"rooms:*": Room}, memory=True) as server:
         with pytest.raises(ConfigError, match="to is 'some'; accepted are"):
             server.inject(drop(), to="some")  # type: ignore[arg-type]  # that is the point
-        with pytest.raises(ConfigError, match="for connects to come"):
+        with pytest.raises(ConfigError, match="accepted is 'all' or 'next'"):
             server.inject(refuse(), to="open")
 
 

@@ -89,6 +89,7 @@ def client_contract(
         invariants,
         allow=allow,
         longest_callback=longest_callback,
+        topics=topics,
         examples=st.tuples(
             welcomes(responses or {}),
             contract_steps(topics, events, payloads, responses or {}, requests, casts, infos),
@@ -114,6 +115,7 @@ class ClientContract:
         rules: Iterable[Rule],
         *,
         examples: st.SearchStrategy[Example],
+        topics: Iterable[str] = (),
         allow: Iterable[str] = (),
         longest_callback: float = 60.0,
     ) -> None:
@@ -124,6 +126,8 @@ class ClientContract:
         self._longest = longest_callback
         self._examples = examples
         self._grows: bool | None = None
+        self._topics = frozenset(topics)
+        self._joined: set[str] = set()
         self.TestCase = _test_case(self)
 
     # -- rules
@@ -161,6 +165,7 @@ class ClientContract:
 
         Raises:
             ContractBrokenError: for the least that breaks the contract.
+            ValueError: if the client joins other topics than it was said to: nothing was tried then.
         """
 
         @options
@@ -172,6 +177,15 @@ class ClientContract:
             f"{self.client.__module__}.{self.client.__qualname__}".encode()
         )
         holds()
+        self._check_topics()
+
+    def _check_topics(self) -> None:
+        never, others = sorted(self._topics - self._joined), sorted(self._joined - self._topics)
+        if never and others:
+            raise ValueError(
+                f"topics has {', '.join(map(repr, never))}, which {self.client.__qualname__} never "
+                f"joins; it joins {', '.join(map(repr, others))}"
+            )
 
     def check(self, welcome: dict[str, Any], steps: Steps) -> None:
         """Try one example: *welcome* is what joins are answered with.
@@ -209,6 +223,7 @@ class ClientContract:
                 partial(self._scenario, watch, welcome, steps, lines), clock=MockClock()
             )
         self._grows = watch.grows
+        self._joined |= watch.topics
         return found, lines
 
     async def _scenario(

@@ -101,6 +101,7 @@ class Watch(Watcher):
         self.welcome: Any = {}
         self.timers: list[Ticking] = []
         self.helpers: list[Helper] = []
+        self.topics: set[str] = set()
         self._laws = Laws(self._law_broken)
         self._crashed: list[tuple[End, Mistake]] = []
         self._callers: list[tuple[Any, float]] = []
@@ -323,6 +324,7 @@ class Watch(Watcher):
 
     def asked(self, topic: str) -> None:
         """Follow that the client wants *topic* joined."""
+        self.topics.add(topic)
         self._laws.asked(topic)
 
     def tried(
