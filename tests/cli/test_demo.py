@@ -93,7 +93,8 @@ def test_a_watcher_gets_time_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert waited == [0.01] * len(STEPS)
 
 
-def test_an_interrupted_demo_says_so_without_a_traceback() -> None:
+def interrupted_demo() -> tuple[int, str, str]:
+    """Run the demo, and interrupt it when the first connection is there."""
     with subprocess.Popen(
         [sys.executable, "-m", "slipstream", "demo"],
         stdout=subprocess.PIPE,
@@ -107,9 +108,18 @@ def test_an_interrupted_demo_says_so_without_a_traceback() -> None:
                 break
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
-    assert process.returncode == 130
+    return process.returncode, out, err
+
+
+def test_an_interrupted_demo_says_so_without_a_traceback() -> None:
+    code, out, err = interrupted_demo()
+    for _ in range(9):
+        # On a busy machine the whole demo may be over before anyone here comes to interrupt it.
+        if "Everything came back" not in out:
+            break
+        code, out, err = interrupted_demo()
+    assert (code, err) == (130, "")
     assert out.endswith("Interrupted.\n")
-    assert err == ""
 
 
 @pytest.mark.parametrize(
