@@ -13,6 +13,8 @@ OpenTest: TypeAlias = Callable[..., AbstractAsyncContextManager[SocketTest]]
 """The fixture ``socket_test``."""
 
 URI = "ws://server.test/socket/websocket"
+TOPIC = "rooms:1"
+HOUR = 3600.0
 GONE = ConnectError("no route", step="tcp")
 
 
@@ -32,6 +34,13 @@ class Member(SlipstreamClient):
 
     async def handle_connect(self, socket: Socket, /) -> None:
         socket.join("t")
+
+
+class Visitor(SlipstreamClient):
+    """Joins a room."""
+
+    async def handle_connect(self, socket: Socket, /) -> None:
+        socket.join(TOPIC)
 
 
 def answer(to: ClientMessage, status: str = "ok", response: Any = None) -> Message:

@@ -45,17 +45,7 @@ from slipstream.testing import Channel, Ok, PhoenixServer, ServerSocket, open_so
 from slipstream.testing.otp import check_leaks
 from slipstream.testing.strategies import json_payloads
 from slipstream.transport import open_websocket_transport
-
-URI = "ws://server.test/socket/websocket"
-TOPIC = "rooms:1"
-HOUR = 3600.0
-
-
-class Visitor(SlipstreamClient):
-    """Joins a room."""
-
-    async def handle_connect(self, socket: Socket, /) -> None:
-        socket.join(TOPIC)
+from tests.client.kit import HOUR, TOPIC, URI, Visitor
 
 
 class Echo(Channel):

@@ -24,21 +24,11 @@ from slipstream.reasons import (
 )
 from slipstream.testing import Channel, PhoenixServer, Refuse, ServerSocket, Traffic
 from slipstream.testing.faults import Fault, after, close, drop, refuse
-
-URI = "ws://server.test/socket/websocket"
-TOPIC = "rooms:1"
-HOUR = 3600.0
+from tests.client.kit import HOUR, TOPIC, URI, Visitor
 
 
 def chance(seed: int = 7) -> random.Random:
     return random.Random(seed)  # noqa: S311 - the same every time
-
-
-class Visitor(SlipstreamClient):
-    """Joins a room."""
-
-    async def handle_connect(self, socket: Socket, /) -> None:
-        socket.join(TOPIC)
 
 
 class Room(Channel):

@@ -30,18 +30,7 @@ from slipstream.reasons import (
     TransportFailed,
 )
 from slipstream.transport import MemoryNetwork
-
-URI = "ws://server.test/socket/websocket"
-TOPIC = "rooms:1"
-HOUR = 3600.0
-
-
-class Visitor(SlipstreamClient):
-    """Joins a room."""
-
-    async def handle_connect(self, socket: Socket, /) -> None:
-        socket.join(TOPIC)
-
+from tests.client.kit import HOUR, TOPIC, URI, Visitor
 
 # A. Silent death, hangs, zombies
 
